@@ -1,0 +1,40 @@
+# Everything runs in .venv, made from the hash-pinned requirements.lock with plain pip.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+WORKERS ?= 2
+
+.PHONY: setup demo test soak lint bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Dovetail needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/dovetail simulate --openb examples/openb --policy all --seeds 42-44 --jobs 2 --out demo-report
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: lint
+	$(BIN)/python -m pytest -m 'not soak' -n $(WORKERS) --dist loadfile -q
+
+soak: setup
+	$(BIN)/python -m pytest -m soak -q -s
+
+bench: setup
+	$(BIN)/python -m pytest bench -q --benchmark-sort=name
+
+# Regenerates the lock; needs uv. No registry host ends up in the file.
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+
+clean:
+	rm -rf .venv demo-report .pytest_cache .mypy_cache .ruff_cache .hypothesis

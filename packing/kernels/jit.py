@@ -1,0 +1,45 @@
+"""The one way kernels are compiled: eager on first use, GIL released, machine code kept between processes where possible.
+
+numba's own on-disk cache looks only at the file of the cached function, so a change in a kernel that it *calls* would go
+unnoticed. The cache folder is therefore named by a digest of all kernel sources: any edit starts a fresh one. Without a
+writable folder (a read-only container without NUMBA_CACHE_DIR) kernels are compiled in every process instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _cache_dir() -> str:
+    """Return a writable folder for machine code, or an empty string."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(base).expanduser() / "dovetail-kernels" / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return str(folder)
+    except (OSError, RuntimeError):  # RuntimeError: no home directory to expand
+        return ""
+
+
+_CACHE_DIR = _cache_dir()
+if _CACHE_DIR:
+    numba.config.CACHE_DIR = _CACHE_DIR
+
+
+def kernel(function: F) -> F:
+    """Compile `function` for plain arrays and scalars; no fastmath, so that results are the same on every machine."""
+    compiled: F = numba.njit(nogil=True, error_model="numpy", cache=bool(_CACHE_DIR))(function)
+    return compiled
