@@ -1,0 +1,70 @@
+"""The machines and MIG geometries shipped with the package. The only module that reads package data."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from topology.errors import InvalidInputError
+from topology.machine import Machine, parse_machine
+from topology.mig import MigGeometry
+from topology.migfile import parse_mig_geometry
+
+
+@lru_cache(maxsize=1)
+def machine_names() -> tuple[str, ...]:
+    """Ids of the shipped machine shapes, sorted."""
+    return _names("machines")
+
+
+@cache
+def machine(name: str) -> Machine:
+    """Return the shipped machine shape `name`; InvalidInputError lists the known ones."""
+    if name not in machine_names():
+        raise InvalidInputError(f"machine {name}", "", f"is not known; known: {', '.join(machine_names())}")
+    return parse_machine(_folder("machines").joinpath(f"{name}.yaml").read_text("utf-8"), f"{name}.yaml")
+
+
+@lru_cache(maxsize=1)
+def mig_geometries() -> tuple[MigGeometry, ...]:
+    """All shipped MIG geometries, by id; those without published placements among them."""
+    folder = _folder("mig")
+    return tuple(
+        parse_mig_geometry(folder.joinpath(f"{name}.yaml").read_text("utf-8"), f"{name}.yaml") for name in _names("mig")
+    )
+
+
+def mig_for_product(product_name: str) -> MigGeometry | None:
+    """Return the geometry of a product as NVML names it; None where it is unknown or cannot be partitioned."""
+    return _by_product().get(product_name)
+
+
+def mig_geometry(id_or_product: str) -> MigGeometry:
+    """Return the geometry with this id or for this product; InvalidInputError where there is none."""
+    for geometry in mig_geometries():
+        if geometry.id == id_or_product:
+            return geometry
+    found = mig_for_product(id_or_product)
+    if found is None:
+        known = ", ".join(geometry.id for geometry in mig_geometries())
+        raise InvalidInputError(
+            f"product {id_or_product}",
+            "MIG geometry",
+            f"is not known; use a product name as NVML returns it, or: {known}",
+        )
+    return found
+
+
+@lru_cache(maxsize=1)
+def _by_product() -> dict[str, MigGeometry]:
+    return {product: geometry for geometry in mig_geometries() for product in geometry.products}
+
+
+def _names(folder: str) -> tuple[str, ...]:
+    entries = (entry.name for entry in _folder(folder).iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in entries if name.endswith(".yaml")))
+
+
+def _folder(name: str) -> Traversable:
+    return files("topology").joinpath("data", name)
