@@ -1,8 +1,8 @@
 """What every set of free GPUs of a machine is worth for jobs to come, and which set a job should take.
 
 Computed once per kind of machine and read by mask (bit i = GPU i). U(mask), the value of free GPUs, counts how many
-jobs of each size still fit *disjointly* and how well linked they would be; valuing only the best next job leaves no room
-for the one after. All integers, so every machine computes the same tables.
+jobs of each size still fit *disjointly* and how well linked they would be; valuing only the best next job leaves no
+room for the one after. All integers, so every machine computes the same tables.
 """
 
 from __future__ import annotations
@@ -78,6 +78,26 @@ def build_link_table(quality: SetQuality, size_weights: tuple[int, ...] = DEFAUL
     for name in LinkTable.__slots__:
         getattr(table, name).setflags(write=False)
     return table
+
+
+def pick_set(table: LinkTable, quality: SetQuality, free: int, k: int, link: str, min_mbps: int = 0) -> int:
+    """Return the mask of the k GPUs of `free` to take under a link wish ("none", "prefer", "require"), or 0.
+
+    With "require" the set must have Q >= `min_mbps`, or without a minimum be joined by NVLink alone. The preferred set
+    is taken if it will do, else the fastest, else the lowest that will.
+    """
+    if k >= len(table.ideal) or free.bit_count() < k:
+        return 0
+    if link != "require":
+        return int(table.best_none[k, free] if link == "none" else table.best_prefer[k, free])
+    sets = k_sets(quality.gpu_count, k)
+    tried = [
+        int(table.best_prefer[k, free]),
+        int(table.best_quality[k, free]),
+        *sorted(sets[sets & ~free == 0].tolist()),
+    ]
+    enough = quality.quality_mbps >= min_mbps if min_mbps else (quality.nvlink == 1) | (k == 1)
+    return next((mask for mask in tried if enough[mask]), 0)
 
 
 def set_worth(k: int, ratio: Any) -> Any:  # noqa: ANN401 - a number or an array of them
