@@ -1,0 +1,58 @@
+"""The front door: what commands there are, and what an exit code means.
+
+0 yes; 1 bad input or a failure; 2 wrong usage; 3 does not fit, or an objective was missed; 130 interrupted.
+Command modules must load fast: what computes is imported inside the commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import dovetail
+from dovetail.simulate_cmd import simulate
+from dovetail.topology_cmd import mig_app, topology_app
+from topology.errors import InvalidInputError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="dovetail",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(simulate)
+app.add_typer(topology_app, name="topology")
+app.add_typer(mig_app, name="mig")
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - the signature typer calls
+    if wanted:
+        typer.echo(f"dovetail {dovetail.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Decide where GPU work runs on Kubernetes, down to the exact devices, and plan capacity with the same code."""
+
+
+def main() -> None:
+    """Run the command line; input that cannot be used ends with one message and code 1, never a traceback."""
+    try:
+        app()
+    except InvalidInputError as error:
+        typer.echo(f"dovetail: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,186 @@
+"""`dovetail simulate`: fill a cluster with a pod list under several policies, and say who leaves least unused.
+
+This module only decodes options and prints; it loads in milliseconds, the planner is imported when a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import dovetail
+from dovetail.output import Column, OutputFormat, Value, print_rows
+from topology.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from simulator.choices import TraceFiles
+    from simulator.objective import Objective
+    from simulator.result import Result
+    from simulator.summary import Row
+    from simulator.sweep import Plan
+
+EXIT_FAILED = 1
+EXIT_MISSED = 3
+EXIT_INTERRUPTED = 130
+
+COLUMNS = (
+    Column("policy", "POLICY"),
+    Column("pods", "PODS"),
+    Column("unallocated_pct_at_100", "UNALLOC@100 %", 2),
+    Column("spread_at_100", "+/-", 2),
+    Column("unallocated_pct_at_130", "UNALLOC@130 %", 2),
+    Column("placed", "PLACED", 1),
+    Column("failed", "FAILED", 1),
+    Column("wins_vs_fgd", "WINS VS FGD"),
+)
+
+
+def simulate(
+    *,
+    nodes: Annotated[Path | None, typer.Option(help="Node list (CSV, also .gz).")] = None,
+    pods: Annotated[list[Path] | None, typer.Option(help="Pod list (CSV, also .gz); repeat for several.")] = None,
+    arrivals: Annotated[Path | None, typer.Option(help="Recorded arrival orders (.npz); without: drawn.")] = None,
+    openb: Annotated[Path | None, typer.Option(help="Folder with the openb trace: its nodes, pods, arrivals.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="With --openb: pod lists by name, or all.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Policies, comma-separated, or all.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 42-51 or 42,43; without: the recorded ones.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for result.json and report.html.")] = Path("dovetail-report"),
+    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How the summary is printed.")] = (
+        OutputFormat.TABLE
+    ),
+    jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 is one per core.")] = 1,
+    placements: Annotated[bool, typer.Option("--placements", help="Also record where every pod went.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows of pod lists.")] = False,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="E.g. 'unallocated_pct_at_100<=5', for every policy; a miss exits 3.")
+    ] = None,
+) -> None:
+    """Fill a cluster pod by pod under several policies; compare what stays unused; write a report."""
+    from simulator.objective import parse_objective
+
+    objectives = [parse_objective(text) for text in objective or []]
+    files = _files(nodes, pods, arrivals, openb, variant)
+    plan = _plan(files, policy or ["dovetail,fgd"], seeds, skip_bad=skip_bad, placements=placements)
+    result = _run(plan, jobs or _cores())
+    report = _write(result, objectives, out)
+    _finish(result, objectives, output, report)
+
+
+def _files(
+    nodes: Path | None, pods: list[Path] | None, arrivals: Path | None, openb: Path | None, variant: list[str] | None
+) -> TraceFiles:
+    from simulator.choices import TraceFiles, trace_files
+
+    if openb is not None:
+        if nodes or pods or arrivals:
+            raise typer.BadParameter("--openb names all files; leave out --nodes, --pods and --arrivals")
+        return trace_files(openb, variant or ["default"])
+    if variant:
+        raise typer.BadParameter("--variant goes with --openb; name pod lists with --pods")
+    if nodes is None or not pods:
+        raise typer.BadParameter("name a node list and pod lists (--nodes, --pods), or an openb folder (--openb)")
+    return TraceFiles(nodes, tuple(pods), arrivals)
+
+
+def _plan(files: TraceFiles, policies: Sequence[str], seeds: str, *, skip_bad: bool, placements: bool) -> Plan:
+    from packing.policy import POLICIES
+    from simulator.choices import choose_seeds, parse_policies
+    from simulator.fillrun import variant_name
+    from simulator.sweep import Plan
+
+    variants = [variant_name(path) for path in files.pods]
+    if len(set(variants)) < len(variants):
+        raise InvalidInputError("pods", "", "several pod lists have the same name; results could not be told apart")
+    return Plan(
+        nodes=files.nodes,
+        pods=files.pods,
+        arrivals=files.arrivals,
+        policies=parse_policies(policies, POLICIES),
+        seeds=choose_seeds(seeds, files.arrivals, variants),
+        skip_bad=skip_bad,
+        placements=placements,
+    )
+
+
+def _run(plan: Plan, jobs: int) -> Result:
+    from simulator.provenance import inputs_of
+    from simulator.result import Result
+    from simulator.sweep import RunFailedError, run_sweep
+
+    inputs = inputs_of(plan, dovetail.__version__)
+    specs = plan.specs()
+    try:
+        with _progress(len(specs)) as step:
+            sweep = run_sweep(specs, jobs=jobs, progress=lambda _spec: step())
+    except RunFailedError as error:
+        typer.echo(f"dovetail: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    return Result(inputs=inputs, runs=sweep.runs, complete=sweep.complete)
+
+
+def _write(result: Result, objectives: Sequence[Objective], out: Path) -> Path | None:
+    """Write both files; a result without any finished run has no report."""
+    from simulator.result import write_result, write_text
+
+    write_result(result, out)
+    if not result.runs:
+        return None
+    from simulator.report import render_report
+
+    return write_text(out / "report.html", render_report(result, objectives))
+
+
+def _finish(result: Result, objectives: Sequence[Objective], output: OutputFormat, report: Path | None) -> None:
+    from simulator.summary import summarise
+
+    rows = summarise(result) if result.runs else ()
+    print_rows([_cells(row) for row in rows], COLUMNS, output)
+    # Programs read standard output; the word where the report is must not end up in their JSON.
+    typer.echo(f"report: {report}" if report else "no run was finished", err=output is not OutputFormat.TABLE)
+    if not result.complete:
+        typer.echo(f"interrupted: kept {len(result.runs)} finished runs", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    missed = [(objective, row) for objective in objectives for row in objective.misses(rows)]
+    for objective, row in missed:
+        typer.echo(f"missed: {objective} ({row.policy} on {row.variant})", err=True)
+    if missed:
+        raise typer.Exit(EXIT_MISSED)
+
+
+def _cells(row: Row) -> dict[str, Value]:
+    return {
+        "policy": row.policy,
+        "pods": row.variant,
+        "seeds": row.seeds,
+        "unallocated_pct_at_100": round(row.at_100.mean, 4) if row.at_100 else None,
+        "spread_at_100": round(row.at_100.sd, 4) if row.at_100 and row.seeds > 1 else None,
+        "unallocated_pct_at_130": round(row.at_130.mean, 4) if row.at_130 else None,
+        "placed": round(row.placed, 4),
+        "failed": round(row.failed, 4),
+        "wins_vs_fgd": None if row.wins is None else f"{row.wins}/{row.duels}",
+    }
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Yield a function to call after each step; it moves a bar if a person watches standard error."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
