@@ -37,7 +37,8 @@ def mig_geometries() -> tuple[MigGeometry, ...]:
 
 def mig_for_product(product_name: str) -> MigGeometry | None:
     """Return the geometry of a product as NVML names it; None where it is unknown or cannot be partitioned."""
-    return _by_product().get(product_name)
+    # Older drivers leave out the vendor.
+    return _by_product().get(product_name) or _by_product().get(f"NVIDIA {product_name}")
 
 
 def mig_geometry(id_or_product: str) -> MigGeometry:
