@@ -1,0 +1,129 @@
+"""Demand classes: every distinct demand gets a dense index and a row of arrays, once. Append-only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from packing.fabric import Fabric
+from packing.kernels.arrays import (
+    KIND_PARTITION,
+    KIND_SHARE,
+    KIND_WHOLE,
+    MPS,
+    TIME_SLICED,
+    WISH_NONE,
+    WISH_PREFER,
+    WISH_REQUIRE,
+    DemandArrays,
+)
+from packing.model import (
+    MAX_REQUESTS_PER_POD,
+    Demand,
+    LinkWish,
+    PartitionRequest,
+    Request,
+    Selector,
+    ShareRequest,
+    Sharing,
+    WholeRequest,
+)
+from topology.mig import MigGeometry
+
+WISHES = {LinkWish.NONE: WISH_NONE, LinkWish.PREFER: WISH_PREFER, LinkWish.REQUIRE: WISH_REQUIRE}
+SHARINGS = {Sharing.TIME_SLICING: TIME_SLICED, Sharing.MPS: MPS}
+
+
+class DemandClasses:
+    """The registry of demand classes of one fabric. Copies of a `Usage` share it: rows are added, never changed."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        """Start without classes."""
+        self._fabric = fabric
+        self._index: dict[Demand, int] = {}
+        self._units = 1
+        self.demands: list[Demand] = []
+        self.arrays = self._empty(8)
+
+    def __len__(self) -> int:
+        return len(self.demands)
+
+    def index(self, demand: Demand) -> int:
+        """Return the class of `demand`, adding it where it is new."""
+        known = self._index.get(demand)
+        return self._add(demand) if known is None else known
+
+    def _add(self, demand: Demand) -> int:
+        c = len(self.demands)
+        if c == len(self.arrays.cpu) or len(demand.requests) > self._units:
+            self._units = max(self._units, len(demand.requests))
+            old, self.arrays = self.arrays, self._empty(max(8, 2 * c))
+            for before, after in zip(old, self.arrays, strict=True):
+                after[tuple(slice(0, size) for size in before.shape)] = before
+        self._write(c, demand)
+        self.demands.append(demand)
+        self._index[demand] = c
+        return c
+
+    def _empty(self, capacity: int) -> DemandArrays:
+        shapes, geometries = len(self._fabric.shapes), max(1, len(self._fabric.geometries))
+        rows = {name: np.zeros(capacity, dtype=np.int64) for name in ("cpu", "memory", "units")}
+        names = ("kind", "count", "wish", "min_quality", "milli", "share_memory", "sharing")
+        units = {name: np.zeros((capacity, self._units), dtype=np.int64) for name in names}
+        return DemandArrays(
+            **rows,
+            **units,
+            allowed=np.zeros((capacity, self._units, shapes), dtype=np.int64),
+            profiles=np.zeros((capacity, self._units, geometries), dtype=np.int64),
+        )
+
+    def _write(self, c: int, demand: Demand) -> None:
+        arrays = self.arrays
+        arrays.cpu[c] = demand.cpu_milli
+        arrays.memory[c] = demand.memory_mib
+        arrays.units[c] = len(demand.requests)
+        assert len(demand.requests) <= MAX_REQUESTS_PER_POD
+        for u, request in enumerate(demand.requests):
+            self._write_unit(c, u, request)
+
+    def _write_unit(self, c: int, u: int, request: Request) -> None:
+        arrays = self.arrays
+        arrays.count[c, u] = 1
+        arrays.allowed[c, u] = allowed_gpus(self._fabric, request.selector)
+        match request:
+            case WholeRequest():
+                arrays.kind[c, u] = KIND_WHOLE
+                arrays.count[c, u] = request.count
+                arrays.wish[c, u] = WISHES[request.link]
+                arrays.min_quality[c, u] = round(request.min_gbps * 1000)
+            case PartitionRequest():
+                arrays.kind[c, u] = KIND_PARTITION
+                for z, geometry in enumerate(self._fabric.geometries):
+                    arrays.profiles[c, u, z] = satisfying_profiles(geometry, request)
+            case ShareRequest():
+                arrays.kind[c, u] = KIND_SHARE
+                arrays.milli[c, u] = request.compute_milli
+                arrays.share_memory[c, u] = request.memory_mib
+                arrays.sharing[c, u] = SHARINGS[request.sharing]
+
+
+def allowed_gpus(fabric: Fabric, selector: Selector) -> list[int]:
+    """[S] bit mask of the GPUs of each shape that `selector` admits: evaluated per GPU model, not per device."""
+    return [sum(1 << i for i, gpu in enumerate(shape.gpus) if selector.matches(gpu)) for shape in fabric.shapes]
+
+
+def satisfying_profiles(geometry: MigGeometry, request: PartitionRequest) -> int:
+    """Return the profiles of `geometry` that satisfy `request`, bit mask.
+
+    A named profile is that one alone. By size, the profiles with attributes (+me and the like) are left out: who wants
+    their engines names them. A size that NVIDIA never published satisfies no minimum.
+    """
+    mask = 0
+    for p, profile in enumerate(geometry.profiles):
+        if request.profile:
+            fits = request.profile == profile.name or request.profile in profile.alternate_names
+        else:
+            fits = not profile.attributes
+        fits = fits and (profile.memory_mib or 0) >= request.min_memory_mib
+        if fits and (profile.sm_count or 0) >= request.min_sms:
+            mask |= 1 << p
+    return mask

@@ -1,0 +1,105 @@
+"""A row of arrivals decided and applied one after the other: the loop of `place()` and `Usage.apply` without Python between.
+
+Uses the same `decide` and `commit`; a test proves that both ways give the same placements.
+"""
+
+from __future__ import annotations
+
+from packing.kernels.arrays import (
+    KIND_PARTITION,
+    KIND_WHOLE,
+    MILLI,
+    NONE,
+    Cache,
+    Choice,
+    DemandArrays,
+    FabricArrays,
+    Floats,
+    Ints,
+    Local,
+    PolicyArrays,
+    UsageArrays,
+    Work,
+)
+from packing.kernels.commit import commit
+from packing.kernels.decide import decide
+from packing.kernels.frag import node_frag
+from packing.kernels.jit import hot_kernel, inner_kernel
+
+
+@inner_kernel
+def unit_milli(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, g: int, profile: int) -> int:
+    """Return how much of GPU `g` unit `u` takes, in thousandths: a share its larger dimension, a partition its slices."""
+    kind = demands.kind[c, u]
+    if kind == KIND_WHOLE:
+        return MILLI
+    if kind == KIND_PARTITION:
+        z = fabric.gpu_geometry[g]
+        return int(fabric.profile_size[z, profile] * MILLI // fabric.slice_count[z])
+    milli = demands.milli[c, u]
+    if fabric.gpu_memory[g] > 0:
+        milli = max(milli, demands.share_memory[c, u] * MILLI // fabric.gpu_memory[g])
+    return int(milli)
+
+
+@inner_kernel
+def choice_milli(fabric: FabricArrays, demands: DemandArrays, c: int, node: int, choice: Choice) -> int:
+    """Return how much GPU a pod takes with the devices in `choice`, in thousandths."""
+    total = 0
+    for u in range(demands.units[c]):
+        for g in range(fabric.gpu_start[node], fabric.gpu_start[node + 1]):
+            if choice.gpus[u] >> (g - fabric.gpu_start[node]) & 1:
+                total += unit_milli(fabric, demands, c, u, g, choice.profile[u])
+    return total
+
+
+@inner_kernel
+def node_fragmentation(fabric: FabricArrays, usage: UsageArrays, policy: PolicyArrays, node: int) -> float:
+    """Return FGD's fragmentation of one node, thousandths of a GPU."""
+    first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
+    return node_frag(policy, fabric.node_shape[node], usage.cpu_left[node], last - first, usage.gpu_milli[first:last])
+
+
+@hot_kernel
+def place_all(
+    fabric: FabricArrays,
+    usage: UsageArrays,
+    policy: PolicyArrays,
+    demands: DemandArrays,
+    order: Ints,
+    cache: Cache,
+    local: Local,
+    work: Work,
+    choice: Choice,
+    node_frags: Floats,
+    out_node: Ints,
+    out_gpus: Ints,
+    out_used: Ints,
+    out_frag: Floats,
+) -> None:
+    """Decide and apply every arrival of `order` (demand classes); what does not fit is dropped.
+
+    `node_frags` [N] is scratch. Per arrival: node or NONE, GPUs of all units as one set, compute in use (thousandths,
+    running total) and FGD's fragmentation of the whole cluster (thousandths).
+    """
+    total_frag = 0.0
+    for node in range(node_frags.size):
+        node_frags[node] = node_fragmentation(fabric, usage, policy, node)
+        total_frag += node_frags[node]
+    used = 0
+    for at in range(order.size):
+        c = order[at]
+        node = decide(fabric, usage, policy, demands, c, cache, local, work, choice)
+        gpus = 0
+        if node != NONE:
+            commit(fabric, usage, demands, c, node, choice, 1)
+            used += choice_milli(fabric, demands, c, node, choice)
+            for u in range(demands.units[c]):
+                gpus |= choice.gpus[u]
+            frag = node_fragmentation(fabric, usage, policy, node)
+            total_frag += frag - node_frags[node]
+            node_frags[node] = frag
+        out_node[at] = node
+        out_gpus[at] = gpus
+        out_used[at] = used
+        out_frag[at] = total_frag

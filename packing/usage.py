@@ -1,0 +1,212 @@
+"""What is in use: the only mutable state of the core, changed by `apply`, `release` and `rollback` alone.
+
+Every change of a node raises its version, also a rollback, so that nothing remembered of a node is ever mistaken for the
+present. A decision made on an older state is refused, with nothing changed, where its devices are no longer free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+import numpy as np
+
+from packing.classes import DemandClasses
+from packing.fabric import Fabric
+from packing.kernels.arrays import (
+    FREE,
+    HOSTED_KINDS,
+    KIND_PARTITION,
+    KIND_WHOLE,
+    MAY_RUN_PODS,
+    MILLI,
+    NONE,
+    OUT,
+    Choice,
+    UsageArrays,
+)
+from packing.kernels.commit import commit
+from packing.kernels.devices import partition_starts, share_fits
+from packing.model import ClaimId, Demand, Placement
+from topology.errors import InvalidInputError
+
+Checkpoint = NewType("Checkpoint", int)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one claim holds, as indices: its demand class, its node and per unit the devices."""
+
+    demand_class: int
+    node: int
+    gpus: tuple[int, ...]
+    profiles: tuple[int, ...]
+    starts: tuple[int, ...]
+
+    def choice(self) -> Choice:
+        """Return the devices as kernels take them."""
+        rows = (self.gpus or (0,), self.profiles or (NONE,), self.starts or (NONE,))
+        return Choice(*(np.array(row, dtype=np.int64) for row in rows))
+
+
+class Usage:
+    """Free capacity of a fabric and the claims that hold the rest."""
+
+    def __init__(self, fabric: Fabric, classes: DemandClasses | None = None) -> None:
+        """Start with every healthy GPU free."""
+        self.fabric = fabric
+        self.classes = classes or DemandClasses(fabric)
+        self.arrays = _all_free(fabric)
+        self.claims: dict[ClaimId, Held] = {}
+        self._log: list[tuple[ClaimId, Held, int]] = []
+        self._checkpoints = 0
+
+    def copy(self) -> Usage:
+        """Return an independent copy (the demand classes, which only grow, are shared)."""
+        twin = Usage(self.fabric, self.classes)
+        twin.arrays = UsageArrays(*(array.copy() for array in self.arrays))
+        twin.claims = dict(self.claims)
+        return twin
+
+    def apply(self, claim: ClaimId, demand: Demand, placement: Placement) -> None:
+        """Give `claim` the devices of `placement`. InvalidInputError, and no change, where they are not free."""
+        if claim in self.claims:
+            raise InvalidInputError(f"claim {claim}", "", "holds devices already; release it first")
+        held = self._held(claim, demand, placement)
+        self._check(claim, held)
+        self._commit(claim, held, 1)
+
+    def release(self, claim: ClaimId) -> None:
+        """Take back all that `claim` holds. InvalidInputError where it holds nothing."""
+        held = self.claims.get(claim)
+        if held is None:
+            raise InvalidInputError(f"claim {claim}", "", "holds nothing; was it applied, or released before?")
+        self._commit(claim, held, -1)
+
+    def checkpoint(self) -> Checkpoint:
+        """Start remembering changes; `rollback` or `forget` ends it. Checkpoints nest."""
+        self._checkpoints += 1
+        return Checkpoint(len(self._log))
+
+    def rollback(self, mark: Checkpoint) -> None:
+        """Undo every change since `mark`, last first."""
+        assert self._checkpoints > 0, "rollback without a checkpoint"
+        for claim, held, sign in reversed(self._log[mark:]):
+            self._change(claim, held, -sign)
+        del self._log[mark:]
+        self._checkpoints -= 1
+
+    def forget(self, mark: Checkpoint) -> None:
+        """Keep the changes since `mark` and end its checkpoint."""
+        assert self._checkpoints > 0, "forget without a checkpoint"
+        assert mark <= len(self._log)
+        self._checkpoints -= 1
+        if self._checkpoints == 0:
+            self._log.clear()
+
+    def _commit(self, claim: ClaimId, held: Held, sign: int) -> None:
+        self._change(claim, held, sign)
+        if self._checkpoints:
+            self._log.append((claim, held, sign))
+
+    def _change(self, claim: ClaimId, held: Held, sign: int) -> None:
+        commit(self.fabric.arrays, self.arrays, self.classes.arrays, held.demand_class, held.node, held.choice(), sign)
+        if sign > 0:
+            self.claims[claim] = held
+        else:
+            del self.claims[claim]
+
+    def _held(self, claim: ClaimId, demand: Demand, placement: Placement) -> Held:
+        """Translate names to indices; InvalidInputError where a name means nothing here."""
+        node = self.fabric.index.get(placement.node)
+        if node is None:
+            raise InvalidInputError(f"claim {claim}", "node", f"{placement.node} is not in the cluster")
+        if len(placement.devices) != len(demand.requests):
+            raise InvalidInputError(f"claim {claim}", "devices", "one entry per request of the demand is needed")
+        shape = self.fabric.nodes[node].shape
+        gpus, profiles, starts = [], [], []
+        for devices in placement.devices:
+            if not devices.gpus or any(not 0 <= gpu < len(shape.gpus) for gpu in devices.gpus):
+                raise InvalidInputError(f"claim {claim}", "devices", f"GPUs {devices.gpus} are not on {placement.node}")
+            gpus.append(sum(1 << gpu for gpu in set(devices.gpus)))
+            geometry = shape.gpus[devices.gpus[0]].mig
+            if devices.profile and (geometry is None or not geometry.placeable):
+                raise InvalidInputError(f"claim {claim}", "profile", f"{placement.node} cannot place MIG partitions")
+            profiles.append(geometry.index(devices.profile) if devices.profile and geometry else NONE)
+            starts.append(devices.start)
+        return Held(self.classes.index(demand), node, tuple(gpus), tuple(profiles), tuple(starts))
+
+    def _check(self, claim: ClaimId, held: Held) -> None:
+        """Refuse what is not free: checked on a scratch copy of the node, unit after unit."""
+        demands, c, n = self.classes.arrays, held.demand_class, held.node
+        where = f"claim {claim} on {self.fabric.nodes[n].name}"
+        if demands.cpu[c] > self.arrays.cpu_left[n] or demands.memory[c] > self.arrays.memory_left[n]:
+            raise InvalidInputError(where, "cpu, memory", "the node has not enough left")
+        seen = 0
+        for u, mask in enumerate(held.gpus):
+            whole = demands.kind[c, u] == KIND_WHOLE
+            if mask.bit_count() != demands.count[c, u] or (whole and mask & ~int(self.arrays.free[n])):
+                raise InvalidInputError(where, "devices", f"request {u}: its GPUs are not all free")
+            if mask & seen:
+                self._check_together(where, held)
+                return
+            seen |= mask
+            if not whole and not self._fits(held, u, mask.bit_length() - 1, self.arrays):
+                raise InvalidInputError(where, "devices", f"request {u}: does not fit on GPU {mask.bit_length() - 1}")
+
+    def _check_together(self, where: str, held: Held) -> None:
+        """Refuse units that fit one by one but not together on a GPU they share."""
+        trial = self.copy()
+        demands = self.classes.arrays
+        for u, mask in enumerate(held.gpus):
+            whole = demands.kind[held.demand_class, u] == KIND_WHOLE
+            gpu = mask.bit_length() - 1
+            free = not mask & ~int(trial.arrays.free[held.node]) if whole else self._fits(held, u, gpu, trial.arrays)
+            if not free:
+                raise InvalidInputError(where, "devices", f"request {u}: does not fit beside the others of this pod")
+            _commit_unit(trial, held, u)
+
+    def _fits(self, held: Held, u: int, gpu: int, arrays: UsageArrays) -> bool:
+        """Whether a share or partition unit fits on one GPU of the node."""
+        fabric, demands, c = self.fabric.arrays, self.classes.arrays, held.demand_class
+        g = int(fabric.gpu_start[held.node]) + gpu
+        if demands.kind[c, u] == KIND_PARTITION:
+            p, start = held.profiles[u], held.starts[u]
+            if p == NONE or start < 0:
+                return False
+            starts = partition_starts(fabric, p, g, g, arrays.gpu_use, arrays.gpu_slices, arrays.gpu_excl)
+            return bool(starts >> start & 1)
+        return bool(share_fits(fabric, demands, c, u, g, g, arrays.gpu_use, arrays.gpu_milli, arrays.gpu_memory))
+
+
+def _commit_unit(usage: Usage, held: Held, u: int) -> None:
+    """Apply one unit alone: a class of one unit, without the pod's CPU and memory."""
+    demand = usage.classes.demands[held.demand_class]
+    c = usage.classes.index(Demand(requests=(demand.requests[u],)))
+    one = Held(c, held.node, (held.gpus[u],), (held.profiles[u],), (held.starts[u],))
+    commit(usage.fabric.arrays, usage.arrays, usage.classes.arrays, c, held.node, one.choice(), 1)
+
+
+def _all_free(fabric: Fabric) -> UsageArrays:
+    """Return the usage of an empty cluster."""
+    static = fabric.arrays
+    healthy = static.gpu_modes != 0
+    free = np.zeros(len(fabric.nodes), dtype=np.int64)
+    for n in range(len(fabric.nodes)):
+        first, last = static.gpu_start[n], static.gpu_start[n + 1]
+        usable = np.flatnonzero(static.gpu_modes[first:last] & MAY_RUN_PODS)
+        free[n] = sum(1 << int(i) for i in usable)
+    gpus = fabric.gpu_count
+    return UsageArrays(
+        cpu_left=static.node_cpu.copy(),
+        memory_left=static.node_memory.copy(),
+        free=free,
+        gpu_use=np.where(healthy, FREE, OUT).astype(np.int64),
+        gpu_milli=np.where(healthy, MILLI, 0).astype(np.int64),
+        gpu_memory=np.where(healthy, static.gpu_memory, 0).astype(np.int64),
+        gpu_slices=np.zeros(gpus, dtype=np.int64),
+        gpu_excl=np.zeros(gpus, dtype=np.int64),
+        hosted=np.zeros((len(fabric.nodes), HOSTED_KINDS), dtype=np.int64),
+        version=np.zeros(len(fabric.nodes), dtype=np.int64),
+        events=np.zeros(1, dtype=np.int64),
+    )
