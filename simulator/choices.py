@@ -33,7 +33,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Return the seeds of e.g. `42-51` or `42,43,50-52`, ascending and once each. Raises InvalidInputError."""
     seeds: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < first + MAX_SEEDS:
             raise InvalidInputError("seeds", repr(part), f"write e.g. 42,50-52 (at most {MAX_SEEDS} a range)")
