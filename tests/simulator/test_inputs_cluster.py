@@ -41,9 +41,9 @@ def faults(tmp_path, *pools, **more):
 
 def test_the_example_is_a_cluster_and_obeys_the_schema():
     cluster = read_cluster(EXAMPLE)
-    assert len(cluster.nodes) == 26
-    assert cluster.capacity_milli == (12 * 8 - 1 + 4 * 8 + 6 * 4) * 1000
-    assert cluster.price_per_hour == 12 * 80 + 4 * 26 + 6 * 9 + 4 * 3
+    assert len(cluster.nodes) == 12
+    assert cluster.capacity_milli == (6 * 8 - 1 + 2 * 8 + 2 * 4) * 1000
+    assert cluster.price_per_hour == 6 * 80 + 2 * 26 + 2 * 9 + 2 * 3
     assert cluster.nodes[3].unhealthy == {5}
     assert cluster.pools[1].nodes[0].mig_mode is MigMode.DYNAMIC
     jsonschema.validate(yaml.safe_load(EXAMPLE.read_text()), json.loads(SCHEMA.read_text()))
