@@ -7,7 +7,10 @@ score, smallest first).
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -21,8 +24,23 @@ from numpy.typing import NDArray
 
 from packing.model import Node
 from simulator.inputs.openb import PodList
-from simulator.inputs.source import MAX_INPUT_BYTES
+from simulator.inputs.source import MAX_INPUT_BYTES, read_bytes
 from topology.errors import InvalidInputError
+
+DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ArithmeticError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+"""What zipfile and numpy raise on damaged files."""
 
 MAX_ARRIVALS = 20_000_000
 """Most arrivals drawn for one run."""
@@ -107,9 +125,10 @@ def with_ranks(nodes: Sequence[Node], node_rank: NDArray[np.int64]) -> list[Node
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
+    content = BytesIO(read_bytes(path))
     try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+        archive = zipfile.ZipFile(content)
+    except DAMAGE as error:
         raise InvalidInputError(str(path), "", f"cannot be read as .npz: {error}") from error
     if sum(member.file_size for member in archive.infolist()) > MAX_INPUT_BYTES:
         archive.close()
@@ -126,7 +145,7 @@ def _array(archive: zipfile.ZipFile, path: Path, key: str) -> NDArray[np.int64]:
         shape, _, dtype = read_header(content)
     except KeyError as error:
         raise InvalidInputError(str(path), key, "is not recorded here; `available` lists what is") from error
-    except (ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise InvalidInputError(str(path), key, f"is damaged: {error}") from error
     data = content.read()
     if len(shape) != 1 or dtype.kind not in "iu" or len(data) != shape[0] * dtype.itemsize:

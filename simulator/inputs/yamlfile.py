@@ -34,8 +34,8 @@ def read_yaml(path: Path, schema_version: str) -> dict[str, Any]:
         raise InvalidInputError(source, "", f"is not YAML: {' '.join(str(error).split())}") from error
     except InvalidInputError:
         raise
-    except ValueError as error:
-        # PyYAML lets through what int() or date() say of scalars such as 2026-99-99.
+    except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+        # PyYAML lets through what goes wrong inside it on scalars such as 2026-99-99, !!bool x or !!int "".
         raise InvalidInputError(source, "", f"is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise InvalidInputError(source, "", f"must be a mapping that starts with schemaVersion: {schema_version}")
