@@ -22,6 +22,7 @@ from simulator.curves import LAST_BIN, Ints, bin_means, event_bins, fill_curve, 
 from simulator.demands import describe
 from simulator.inputs.arrivals import Arrivals, draw_arrivals, read_arrivals, with_ranks
 from simulator.inputs.openb import PodList, read_nodes, read_pods
+from simulator.refusals import Leftover, leftover
 from simulator.result import FailedDemand, PlacedPod, PoolUse, RunResult
 from topology.errors import InvalidInputError
 
@@ -103,7 +104,11 @@ def run_fill(spec: FillSpec) -> RunResult:
         arrived=len(order),
         placed=int(np.count_nonzero(~failed)),
         failed=int(np.count_nonzero(failed)),
-        failed_by=_failed_by(work.pods.demands, order[failed]),
+        failed_by=_failed_by(
+            work.pods.demands,
+            order[failed],
+            leftover(fabric.nodes, work.pods.demands, order, trace.node, trace.devices),
+        ),
         pools=_pools(fabric.nodes, trace, bins) if spec.detail else (),
         placements=_placements(fabric.nodes, work.pods, arrivals.pods, trace) if spec.placements else None,
     )
@@ -131,14 +136,19 @@ def _unallocated(allocated_pct: Sequence[float | None], arrived_pct: int) -> flo
     return None if allocated is None else round(100 - allocated, 2)
 
 
-def _failed_by(demands: Sequence[Demand], failed: Ints) -> tuple[FailedDemand, ...]:
-    """Count failures by the words for their demand, most frequent first."""
+def _failed_by(demands: Sequence[Demand], failed: Ints, left: Leftover) -> tuple[FailedDemand, ...]:
+    """Count failures by the words for their demand, most frequent first, and say what was short."""
     counts: Counter[str] = Counter()
+    asked: dict[str, Demand] = {}
     for index, count in enumerate(np.bincount(failed, minlength=len(demands))):
         if count:
-            counts[describe(demands[index])] += int(count)
+            words = describe(demands[index])
+            counts[words] += int(count)
+            asked[words] = demands[index]
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(FailedDemand(demand=words, count=count) for words, count in ranked)
+    return tuple(
+        FailedDemand(demand=words, count=count, reasons=left.refusals(asked[words])) for words, count in ranked
+    )
 
 
 def _pools(nodes: Sequence[Node], trace: SequenceTrace, bins: Ints) -> tuple[PoolUse, ...]:

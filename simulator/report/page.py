@@ -182,4 +182,4 @@ def _count(runs: Sequence[RunResult]) -> Counter[str]:
 
 
 def _reasons(failed: FailedDemand) -> str:
-    return "; ".join(f"{reason.text} ({reason.nodes} nodes)" for reason in failed.reasons)
+    return "; ".join(f"{reason.nodes:,}: {reason.text}" for reason in failed.reasons)

@@ -187,7 +187,7 @@ def test_names_from_files_cannot_become_markup() -> None:
 def test_who_found_no_place_and_why_is_told(html: str) -> None:
     text = Page(html).text
     assert "2 GPUs on <A & B>" in text
-    assert "not enough free GPUs (12 nodes)" in text
+    assert "12: not enough free GPUs" in text
 
 
 def test_an_interrupted_simulation_says_so() -> None:

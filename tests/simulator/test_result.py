@@ -93,6 +93,12 @@ def test_the_counts_of_a_run_agree_with_each_other(plan: Plan) -> None:
         assert len(gpus) == len(set(gpus)), "a whole GPU was given twice"
 
 
+def test_whoever_found_no_place_is_refused_by_every_node_at_the_end(plan: Plan) -> None:
+    failed = [failed for run in result_of(plan).runs for failed in run.failed_by]
+    assert failed
+    assert {sum(reason.nodes for reason in kind.reasons) for kind in failed} == {6}
+
+
 def test_pools_add_up_to_the_curve(plan: Plan) -> None:
     run = result_of(plan).runs[0]
     gpus = sum(pool.gpus for pool in run.pools)

@@ -27,15 +27,24 @@ def published() -> dict[tuple[str, str, int], dict[str, str]]:
         return {(row["variant"], row["policy"], int(row["seed"])): row for row in csv.DictReader(stream)}
 
 
-def differences(variant: str, policy: str, seed: int) -> list[tuple[str, float | None, float]]:
-    spec = FillSpec(
+def test_no_policy_refuses_what_fits() -> None:
+    for policy in ("fgd", "dovetail", "upstream", "spread"):
+        run = run_fill(spec_of("gpuspec33", policy, 42))
+        assert {sum(reason.nodes for reason in kind.reasons) for kind in run.failed_by} == {1213}, policy
+
+
+def spec_of(variant: str, policy: str, seed: int) -> FillSpec:
+    return FillSpec(
         nodes=TRACE / "openb_node_list_gpu_node.csv.gz",
         pods=TRACE / f"openb_pod_list_{variant}.csv.gz",
         arrivals=TRACE / "openb_arrivals_seeds42-51.npz",
         policy=policy,
         seed=seed,
     )
-    curve = run_fill(spec).curve
+
+
+def differences(variant: str, policy: str, seed: int) -> list[tuple[str, float | None, float]]:
+    curve = run_fill(spec_of(variant, policy, seed)).curve
     ours = {"alloc": curve.allocated_pct, "frag": curve.frag_ratio_pct}
     row = published()[variant, PUBLISHED[policy], seed]
     cells = [(name, ours[name.split("_")[0]][int(name.rsplit("_", 1)[1])], row[name]) for name in row if "_at_" in name]
