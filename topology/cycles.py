@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
+
 from topology.cycleprogram import pack_by_integer_program
+from topology.rings import pair_sum
 
 Links = tuple[tuple[int, ...], ...]
 Cycle = tuple[int, ...]
@@ -20,13 +23,16 @@ MAX_STEPS = 4000
 @lru_cache(maxsize=1 << 16)
 def disjoint_cycles(links: Links) -> int:
     """How many link-disjoint Hamiltonian cycles fit into the multigraph `links` ([k][k] link counts, k >= 3)."""
-    cycles = hamiltonian_cycles(links)
-    if not cycles:
+    if next(_orders(links, (0,)), None) is None:
         return 0
+    ceiling = _ceiling(links)
+    if ceiling == 1:
+        return 1
+    cycles = hamiltonian_cycles(links)
     counts = tuple(links[i][j] for i, j in pairs(len(links)))
     search = _Search(len(links))
     try:
-        for target in range(_ceiling(links), 1, -1):
+        for target in range(ceiling, 1, -1):
             if search.fits(counts, cycles, target):
                 return target
     except _TooManyStepsError:
@@ -63,13 +69,13 @@ def _orders(links: Links, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 def _ceiling(links: Links) -> int:
     """Upper bound: a Hamiltonian cycle crosses every cut at least twice (a single GPU is a cut, too)."""
-    k = len(links)
-    least = min(sum(row) for row in links)
-    for side in range(1, 1 << (k - 1)):
-        inside = [i for i in range(k - 1) if side >> i & 1]
-        outside = [i for i in range(k) if i not in inside]
-        least = min(least, sum(links[i][j] for i in inside for j in outside))
-    return least // 2
+    degrees = np.array([sum(row) for row in links], dtype=np.int64)
+    if degrees.min() < 4:
+        return int(degrees.min()) // 2
+    sides = np.arange(1, (1 << len(links)) - 1)
+    inside = degrees @ (sides >> np.arange(len(links))[:, None] & 1)
+    cuts = inside - 2 * pair_sum(np.array(links, dtype=np.int64))[1:-1]
+    return int(cuts.min()) // 2
 
 
 class _TooManyStepsError(Exception):

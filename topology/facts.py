@@ -15,6 +15,9 @@ PCIE_LEVELS = ("SYS", "NODE", "PHB", "PXB", "PIX")
 """How close two devices are on PCIe, farthest first; the words are those of `nvidia-smi topo -m`."""
 
 Count = Annotated[int, Meta(ge=0, le=1024)]
+# Texts that are printed as they are: nothing in them may steer a terminal.
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
+CpuList = Annotated[str, Meta(pattern=r"^[0-9,:/ -]{0,4096}$")]
 Matrix = tuple[tuple[Count, ...], ...]
 Levels = tuple[str, ...]
 
@@ -48,7 +51,7 @@ class DeviceFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     index: int
     numa_node: int
-    cpu_affinity: str | None = None
+    cpu_affinity: CpuList | None = None
     pci_bus_id: str | None = None
     module_id: int | None = None
     product_name: str | None = None
@@ -80,7 +83,7 @@ class PcieFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class NicFacts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A network card and its PCIe level against each GPU."""
 
-    name: str
+    name: Name
     levels: Levels
 
 
@@ -106,7 +109,7 @@ class Machine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     """One kind of node, checked by `topology.machine.parse_machine`. `warnings` say what had to be mended."""
 
     schema: str
-    id: str
+    id: Name
     title: str = ""
     machine_class: str = ""
     gpu: GpuFacts

@@ -49,8 +49,6 @@ def _faults(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def _identity_faults(machine: Machine) -> Iterator[tuple[str, str]]:
-    if not machine.id:
-        yield "id", "is empty; give the machine a name"
     if machine.warnings:
         yield "warnings", "is filled in by the program; remove it"
     for at, device in enumerate(machine.devices[:MAX_GPUS]):
@@ -87,6 +85,9 @@ def _usable(matrix: tuple[tuple[int, ...], ...], i: int) -> int:
 
 def _level_faults(machine: Machine, n: int) -> Iterator[tuple[str, str]]:
     levels = machine.pcie.levels
+    names = [nic.name for nic in machine.nics]
+    if len(set(names)) != len(names):
+        yield "nics", "two have the same name; names must be unique"
     for nic in machine.nics:
         if len(nic.levels) != n or any(level not in PCIE_LEVELS for level in nic.levels):
             yield f"nics.{nic.name}.levels", f"must be {n} of {', '.join(PCIE_LEVELS)}, one per GPU"

@@ -30,6 +30,13 @@ def _document(n: int = 2) -> dict[str, Any]:
     }
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """Writes repeated values out: aliases are refused before anything else."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 def _set(document: dict[str, Any], path: str, value: object) -> dict[str, Any]:
     changed = copy.deepcopy(document)
     *way, last = path.split(".")
@@ -80,6 +87,9 @@ FAULTS = [
     ("pcie.levels.0.0", "PIX", "pcie.levels[0][0]"),
     ("pcie.levels.0.1", "PIX", "pcie.levels[0][1]"),
     ("nics", [{"name": "mlx5_0", "levels": ["PIX"]}], "nics.mlx5_0"),
+    ("nics", [{"name": "a", "levels": ["PIX", "PIX"]}] * 2, "nics"),
+    ("nics", [{"name": "a\x1b[31m", "levels": ["PIX", "PIX"]}], "nics[0].name"),
+    ("devices.0.cpu_affinity", "\x1b]0;title", "cpu_affinity"),
     ("warnings", ["mine"], "warnings"),
     ("nvlinks", {}, "nvlinks"),
     ("devices", [], "devices"),
@@ -89,7 +99,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("path", "value", "named"), FAULTS)
 def test_a_fault_is_named_with_its_field(path: str, value: object, named: str) -> None:
-    text = yaml.safe_dump(_set(_document(), path, value))
+    text = yaml.dump(_set(_document(), path, value), Dumper=_PlainDumper)
     with pytest.raises(InvalidInputError) as caught:
         parse_machine(text, "rack.yaml")
     assert "rack.yaml" in str(caught.value)
