@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,9 @@ class Curve:
 
 
 def event_bins(arrived_milli: Ints, capacity_milli: int) -> Ints:
-    """Return the bin of every event: percent of demand arrived, halves rounded up, in exact integers."""
-    bins: Ints = (200 * arrived_milli + capacity_milli) // (2 * capacity_milli)
+    """Return the bin of every event: percent of demand arrived, halves to the even bin, in exact integers."""
+    below, rest = np.divmod(100 * arrived_milli, capacity_milli)
+    bins: Ints = below + (2 * rest + (below & 1) > capacity_milli)
     return bins
 
 
@@ -51,15 +53,13 @@ def percent(amount: Ints | Floats, whole: int | Ints) -> Floats:
 
 
 def bin_means(bins: Ints, values: Floats, digits: int) -> BinValues:
-    """Return the mean of `values` per bin, rounded to `digits`."""
-    shown = bins <= LAST_BIN
-    counts = np.bincount(bins[shown], minlength=LAST_BIN + 1)
-    sums = np.bincount(bins[shown], weights=values[shown], minlength=LAST_BIN + 1)
-    return tuple(
-        # Adding 0.0 turns the -0.0 that rounding may leave into a plain zero.
-        round(float(total) / int(count), digits) + 0.0 if count else None
-        for total, count in zip(sums, counts, strict=True)
-    )
+    """Return the mean of `values` per bin, rounded to `digits`; `bins` never falls, since demand only grows.
+
+    numpy's own mean and rounding: with any other order of summation a last digit differs from the published one.
+    """
+    edges = np.searchsorted(bins, np.arange(LAST_BIN + 2))
+    parts = (values[start:end] for start, end in pairwise(edges))
+    return tuple(float(np.round(part.mean(), digits)) if part.size else None for part in parts)
 
 
 def fill_curve(bins: Ints, used_milli: Ints, fragmented_milli: Floats, capacity_milli: int) -> Curve:

@@ -46,9 +46,9 @@ def result_of(plan: Plan, jobs: int = 1) -> Result:
     return Result(inputs=inputs_of(plan, "1.2.3"), runs=sweep.runs, complete=sweep.complete)
 
 
-def test_bins_are_percent_of_demand_arrived_with_halves_rounded_up() -> None:
-    arrived = np.array([0, 4, 5, 14, 15, 1000], dtype=np.int64)
-    assert event_bins(arrived, 1000).tolist() == [0, 0, 1, 1, 2, 100]
+def test_bins_are_percent_of_demand_arrived_with_halves_to_the_even_bin() -> None:
+    arrived = np.array([0, 4, 5, 6, 14, 15, 25, 1000], dtype=np.int64)
+    assert event_bins(arrived, 1000).tolist() == [0, 0, 0, 1, 1, 2, 2, 100]
 
 
 def test_a_bin_is_the_mean_of_its_rounded_events_and_null_without_any() -> None:
