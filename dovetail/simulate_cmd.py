@@ -6,9 +6,8 @@ This module only decodes options and prints; it loads in milliseconds, the plann
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ import typer
 
 import dovetail
 from dovetail.output import Column, OutputFormat, Value, print_rows
+from dovetail.progress import progress_bar
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -41,13 +41,26 @@ COLUMNS = (
 )
 
 
+class Protocol(StrEnum):
+    """fill: pods arrive and stay until the cluster is full; replay: jobs arrive, wait, run and leave."""
+
+    FILL = "fill"
+    REPLAY = "replay"
+
+
 def simulate(
     *,
+    protocol: Annotated[
+        Protocol, typer.Option(help="fill until full, or replay jobs that come and go.")
+    ] = Protocol.FILL,
     nodes: Annotated[Path | None, typer.Option(help="Node list (CSV, also .gz).")] = None,
     pods: Annotated[list[Path] | None, typer.Option(help="Pod list (CSV, also .gz); repeat for several.")] = None,
     arrivals: Annotated[Path | None, typer.Option(help="Recorded arrival orders (.npz); without: drawn.")] = None,
     openb: Annotated[Path | None, typer.Option(help="Folder with the openb trace: its nodes, pods, arrivals.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="With --openb: pod lists by name, or all.")] = None,
+    cluster: Annotated[Path | None, typer.Option(help="For replay: cluster file (YAML).")] = None,
+    workload: Annotated[Path | None, typer.Option(help="For replay: jobs with times (CSV, also .gz).")] = None,
+    backfill: Annotated[bool, typer.Option("--backfill", help="For replay: who fits may pass who waits.")] = False,
     policy: Annotated[list[str] | None, typer.Option(help="Policies, comma-separated, or all.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as in 42-51 or 42,43; without: the recorded ones.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for result.json and report.html.")] = Path("dovetail-report"),
@@ -61,12 +74,25 @@ def simulate(
         list[str] | None, typer.Option(help="E.g. 'unallocated_pct_at_100<=5', for every policy; a miss exits 3.")
     ] = None,
 ) -> None:
-    """Fill a cluster pod by pod under several policies; compare what stays unused; write a report."""
+    """Fill a cluster pod by pod under several policies; compare what stays unused; write a report.
+
+    With --protocol replay: jobs arrive, wait, run and leave; compare how long they wait.
+    """
+    policies = policy or ["dovetail,fgd"]
+    if protocol is Protocol.REPLAY:
+        if cluster is None or workload is None or nodes or pods or arrivals or openb or variant or seeds or objective:
+            raise typer.BadParameter("a replay takes --cluster and --workload, and no option of the fill protocol")
+        from dovetail.replay_view import replay_and_print
+
+        replay_and_print(cluster, workload, policies, out, output, backfill=backfill, skip_bad=skip_bad)
+        return
+    if cluster or workload or backfill:
+        raise typer.BadParameter("--cluster, --workload and --backfill go with --protocol replay")
     from simulator.objective import parse_objective
 
     objectives = [parse_objective(text) for text in objective or []]
     files = _files(nodes, pods, arrivals, openb, variant)
-    plan = _plan(files, policy or ["dovetail,fgd"], seeds, skip_bad=skip_bad, placements=placements)
+    plan = _plan(files, policies, seeds, skip_bad=skip_bad, placements=placements)
     result = _run(plan, jobs or _cores())
     report = _write(result, objectives, out)
     _finish(result, objectives, output, report)
@@ -116,7 +142,7 @@ def _run(plan: Plan, jobs: int) -> Result:
     inputs = inputs_of(plan, dovetail.__version__)
     specs = plan.specs()
     try:
-        with _progress(len(specs)) as step:
+        with progress_bar(len(specs)) as step:
             sweep = run_sweep(specs, jobs=jobs, progress=lambda _spec: step())
     except RunFailedError as error:
         typer.echo(f"dovetail: {error}", err=True)
@@ -165,21 +191,6 @@ def _cells(row: Row) -> dict[str, Value]:
         "failed": round(row.failed, 4),
         "wins_vs_fgd": None if row.wins is None else f"{row.wins}/{row.duels}",
     }
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after each step; it moves a bar if a person watches standard error."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
 
 
 def _cores() -> int:

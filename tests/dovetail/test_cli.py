@@ -20,6 +20,7 @@ NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"n{i},32000,65536,4,G2\
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n" + "".join(
     [f"w{i},1000,1024,1,1000\n" for i in range(6)] + [f"s{i},1000,1024,1,400\n" for i in range(6)]
 )
+EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = ("numpy", "numba", "matplotlib", "scipy", "networkx", "jinja2", "msgspec", "yaml", "packing", "simulator")
 
 Run = Callable[..., tuple[int, str, str]]
@@ -170,3 +171,29 @@ def test_a_wide_table_is_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str]) -
 
 
 TABLE = OutputFormat.TABLE
+
+
+REPLAY = ("simulate", "--protocol", "replay", "--cluster", str(EXAMPLES / "cluster.yaml"))
+
+
+def test_a_replay_tells_how_long_jobs_wait(run: Run, tmp_path: Path) -> None:
+    words = (*REPLAY, "--workload", str(EXAMPLES / "workload.csv"), "--policy", "dovetail,first-fit", "-o", "json")
+    code, out, err = run(*words, "--out", "one")
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["policy"] for row in rows] == ["dovetail", "first-fit"]
+    for row in rows:
+        assert row["submitted"] == row["finished"] + row["running"] + row["queued"] + row["never_fits"] > 0
+    assert err == f"result: {Path('one/result.json')}\n"
+    assert run(*words, "--out", "two")[0] == 0
+    written = (tmp_path / "one/result.json").read_bytes()
+    assert written == (tmp_path / "two/result.json").read_bytes()
+    assert json.loads(written)["schema"] == "dovetail.replay/v1"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [REPLAY, (*REPLAY, "--workload", "w.csv", "--seeds", "1"), (*SIMULATE, "--backfill")],
+)
+def test_options_of_the_two_protocols_do_not_mix(run: Run, words: tuple[str, ...]) -> None:
+    assert run(*words)[0] == 2
