@@ -6,11 +6,19 @@ import numpy as np
 
 from packing.fabric import Fabric
 from packing.kernels.arrays import (
+    ASKED,
+    ASKED_MEMORY,
+    COUNT,
+    KIND,
     KIND_PARTITION,
     KIND_SHARE,
     KIND_WHOLE,
+    MIN_QUALITY,
     MPS,
+    SHARING,
     TIME_SLICED,
+    UNIT_COLUMNS,
+    WISH,
     WISH_NONE,
     WISH_PREFER,
     WISH_REQUIRE,
@@ -54,7 +62,7 @@ class DemandClasses:
 
     def _add(self, demand: Demand) -> int:
         c = len(self.demands)
-        if c == len(self.arrays.cpu) or len(demand.requests) > self._units:
+        if c == len(self.arrays.pods) or len(demand.requests) > self._units:
             self._units = max(self._units, len(demand.requests))
             old, self.arrays = self.arrays, self._empty(max(8, 2 * c))
             for before, after in zip(old, self.arrays, strict=True):
@@ -66,44 +74,38 @@ class DemandClasses:
 
     def _empty(self, capacity: int) -> DemandArrays:
         shapes, geometries = len(self._fabric.shapes), max(1, len(self._fabric.geometries))
-        rows = {name: np.zeros(capacity, dtype=np.int64) for name in ("cpu", "memory", "units")}
-        names = ("kind", "count", "wish", "min_quality", "milli", "share_memory", "sharing")
-        units = {name: np.zeros((capacity, self._units), dtype=np.int64) for name in names}
         return DemandArrays(
-            **rows,
-            **units,
+            pods=np.zeros((capacity, 3), dtype=np.int64),
+            units=np.zeros((capacity, self._units, UNIT_COLUMNS), dtype=np.int64),
             allowed=np.zeros((capacity, self._units, shapes), dtype=np.int64),
             profiles=np.zeros((capacity, self._units, geometries), dtype=np.int64),
         )
 
     def _write(self, c: int, demand: Demand) -> None:
-        arrays = self.arrays
-        arrays.cpu[c] = demand.cpu_milli
-        arrays.memory[c] = demand.memory_mib
-        arrays.units[c] = len(demand.requests)
         assert len(demand.requests) <= MAX_REQUESTS_PER_POD
+        self.arrays.pods[c] = (demand.cpu_milli, demand.memory_mib, len(demand.requests))
         for u, request in enumerate(demand.requests):
             self._write_unit(c, u, request)
 
     def _write_unit(self, c: int, u: int, request: Request) -> None:
-        arrays = self.arrays
-        arrays.count[c, u] = 1
-        arrays.allowed[c, u] = allowed_gpus(self._fabric, request.selector)
+        unit = self.arrays.units[c, u]
+        unit[COUNT] = 1
+        self.arrays.allowed[c, u] = allowed_gpus(self._fabric, request.selector)
         match request:
             case WholeRequest():
-                arrays.kind[c, u] = KIND_WHOLE
-                arrays.count[c, u] = request.count
-                arrays.wish[c, u] = WISHES[request.link]
-                arrays.min_quality[c, u] = round(request.min_gbps * 1000)
+                unit[KIND] = KIND_WHOLE
+                unit[COUNT] = request.count
+                unit[WISH] = WISHES[request.link]
+                unit[MIN_QUALITY] = round(request.min_gbps * 1000)
             case PartitionRequest():
-                arrays.kind[c, u] = KIND_PARTITION
+                unit[KIND] = KIND_PARTITION
                 for z, geometry in enumerate(self._fabric.geometries):
-                    arrays.profiles[c, u, z] = satisfying_profiles(geometry, request)
+                    self.arrays.profiles[c, u, z] = satisfying_profiles(geometry, request)
             case ShareRequest():
-                arrays.kind[c, u] = KIND_SHARE
-                arrays.milli[c, u] = request.compute_milli
-                arrays.share_memory[c, u] = request.memory_mib
-                arrays.sharing[c, u] = SHARINGS[request.sharing]
+                unit[KIND] = KIND_SHARE
+                unit[ASKED] = request.compute_milli
+                unit[ASKED_MEMORY] = request.memory_mib
+                unit[SHARING] = SHARINGS[request.sharing]
 
 
 def allowed_gpus(fabric: Fabric, selector: Selector) -> list[int]:

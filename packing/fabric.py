@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,6 @@ from packing.model import MigMode, Node, NodeName, NodeShape
 from topology.errors import InvalidInputError
 from topology.mig import MigGeometry
 from topology.quality import flat_quality
-
-MIN_SHAPES = 1
-"""Arrays are never empty, so that a cluster without GPUs needs no other kernel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +93,7 @@ def _distinct_geometries(shapes: tuple[NodeShape, ...]) -> tuple[MigGeometry, ..
 
 def _node_arrays(
     nodes: tuple[Node, ...], shapes: tuple[NodeShape, ...], geometries: tuple[MigGeometry, ...]
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, Any]:
     """Return the arrays with a row per node or GPU."""
     shape_at = {id(shape): at for at, shape in enumerate(shapes)}
     geometry_at = {geometry.id: at for at, geometry in enumerate(geometries)}
@@ -110,8 +108,7 @@ def _node_arrays(
     return {
         "node_shape": np.array([shape_at[id(node.shape)] for node in nodes], dtype=np.int64),
         "gpu_start": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        "node_cpu": np.array([node.cpu_milli for node in nodes], dtype=np.int64),
-        "node_memory": np.array([node.memory_mib for node in nodes], dtype=np.int64),
+        "node_size": np.array([(node.cpu_milli, node.memory_mib) for node in nodes], dtype=np.int64).reshape(-1, 2),
         "gpu_memory": np.array(memory, dtype=np.int64),
         "gpu_geometry": np.array(geometry, dtype=np.int64),
         "gpu_modes": np.array(modes, dtype=np.int64),
@@ -149,7 +146,7 @@ def _islands(shape: NodeShape) -> list[int]:
     return [int(size in joined) for size in range(MAX_GPUS + 1)]
 
 
-def _link_arrays(shapes: tuple[NodeShape, ...]) -> dict[str, NDArray[np.int64] | NDArray[np.uint16]]:
+def _link_arrays(shapes: tuple[NodeShape, ...]) -> dict[str, Any]:
     """Return the arrays over GPU sets, all shapes in one row."""
     tables = [_link_table(shape) for shape in shapes]
     sizes = [len(shape.gpus) for shape in shapes]
@@ -166,13 +163,17 @@ def _link_arrays(shapes: tuple[NodeShape, ...]) -> dict[str, NDArray[np.int64] |
         "link_excess": np.concatenate([link_excess(t, n) for t, n in zip(tables, sizes, strict=True)]),
         "ideal": ideal,
         "island": np.array([_islands(shape) for shape in shapes], dtype=np.int64),
-        "best_prefer": np.concatenate([t.best_prefer.ravel() for t in tables]),
-        "best_none": np.concatenate([t.best_none.ravel() for t in tables]),
-        "best_quality": np.concatenate([t.best_quality.ravel() for t in tables]),
+        "best_sets": np.stack(
+            [
+                np.concatenate([t.best_none.ravel() for t in tables]),
+                np.concatenate([t.best_prefer.ravel() for t in tables]),
+                np.concatenate([t.best_quality.ravel() for t in tables]),
+            ]
+        ),
     }
 
 
-def _mig_arrays(geometries: tuple[MigGeometry, ...]) -> dict[str, NDArray[np.int64]]:
+def _mig_arrays(geometries: tuple[MigGeometry, ...]) -> dict[str, Any]:
     """Return the arrays over MIG geometries, padded to the longest."""
     zs = max(1, len(geometries))
     ps = max([1, *(len(geometry.profiles) for geometry in geometries)])
@@ -199,6 +200,5 @@ def _mig_arrays(geometries: tuple[MigGeometry, ...]) -> dict[str, NDArray[np.int
         "legal_starts": legal,
         "best_start": best,
         "slice_loss": loss,
-        "excl_take": take,
-        "excl_block": block,
+        "profile_excl": np.stack([take, block]),
     }

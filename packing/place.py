@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from packing.fabric import Fabric
-from packing.kernels.arrays import NONE, Cache, Choice, Local, Work, new_cache, new_choice, new_local, new_work
+from packing.kernels.arrays import NONE, Cache, Choice, Ints, new_cache, new_choice, new_local
 from packing.kernels.decide import decide
 from packing.model import MAX_REQUESTS_PER_POD, Demand, Devices, Placement
 from packing.policy import Policy
@@ -30,9 +30,8 @@ class Scratch:
     """Memory of one policy on one usage: scores by node version, and work space. Never an input of a decision."""
 
     cache: Cache
-    local: Local = field(default_factory=lambda: new_local(MAX_REQUESTS_PER_POD + 1))
+    local: Ints = field(default_factory=lambda: new_local(MAX_REQUESTS_PER_POD + 1))
     choice: Choice = field(default_factory=lambda: new_choice(MAX_REQUESTS_PER_POD))
-    work: Work = field(default_factory=lambda: new_work(0))
 
 
 _scratch: WeakKeyDictionary[Usage, WeakKeyDictionary[Policy, Scratch]] = WeakKeyDictionary()
@@ -44,7 +43,7 @@ def scratch_of(usage: Usage, policy: Policy) -> Scratch:
     scratch = by_policy.get(policy)
     nodes = len(usage.fabric.nodes)
     if scratch is None:
-        scratch = Scratch(new_cache(max(8, len(usage.classes)), nodes), work=new_work(policy.arrays.spec_weight.size))
+        scratch = Scratch(new_cache(max(8, len(usage.classes)), nodes))
         by_policy[policy] = scratch
     if len(scratch.cache.scores) < len(usage.classes):
         grown = new_cache(2 * len(usage.classes), nodes)
@@ -71,7 +70,6 @@ def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decis
         c,
         scratch.cache,
         scratch.local,
-        scratch.work,
         scratch.choice,
     )
     if node == NONE:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from packing.classes import allowed_gpus, satisfying_profiles
 from packing.fabric import Fabric
 from packing.kernels import arrays as codes
-from packing.kernels.arrays import GIGA, KIND_PARTITION, KIND_SHARE, KIND_WHOLE, MILLI, PolicyArrays
+from packing.kernels.arrays import GIGA, MILLI, PolicyArrays
 from packing.mix import DemandMix, Spec
-from packing.model import ANY_GPU, PartitionRequest, ShareRequest, WholeRequest
+from packing.model import ANY_GPU, ShareRequest, WholeRequest
+from packing.worthtables import Weighted, build_tables
 from topology.errors import InvalidInputError
 
 DEFAULT_POLICY = "dovetail"
@@ -67,12 +68,15 @@ def make_policy(
     """Return policy `name` for `fabric`, knowing `mix`. `seed` matters to `random` only; `constants` to the default."""
     if name not in CODES:
         raise InvalidInputError("policy", "name", f"{name!r} is unknown; known: {', '.join(POLICIES)}")
+    constants = constants or Constants()
+    default = name == DEFAULT_POLICY
+    specs = weighted_specs(mix, fabric, constants) if default else ()
     arrays = PolicyArrays(
         code=CODES[name],
         seed=seed,
         **_fgd_arrays(mix, fabric),
-        **_spec_arrays(mix, fabric, constants or Constants()),
-        **_prices(mix, constants or Constants(), needed=name == DEFAULT_POLICY),
+        **build_tables(specs, fabric, round(constants.slices * GIGA)),
+        **_prices(mix if default else DemandMix(()), constants),
     )
     for array in arrays:
         if isinstance(array, np.ndarray):
@@ -80,7 +84,7 @@ def make_policy(
     return Policy(name, arrays)
 
 
-def _fgd_arrays(mix: DemandMix, fabric: Fabric) -> dict[str, NDArray[np.int64] | NDArray[np.float64]]:
+def _fgd_arrays(mix: DemandMix, fabric: Fabric) -> dict[str, Any]:
     """Return FGD's typical pods as arrays."""
     pods = mix.typical_pods()
     allowed = [
@@ -113,49 +117,27 @@ def _spec_size(spec: Spec, fabric: Fabric) -> float:
     return min(sizes, default=1.0)
 
 
-def _spec_arrays(mix: DemandMix, fabric: Fabric, constants: Constants) -> dict[str, NDArray[np.int64]]:
-    """Return the default policy's specs as arrays, weights in millionths."""
+def weighted_specs(mix: DemandMix, fabric: Fabric, constants: Constants) -> tuple[Weighted, ...]:
+    """Return the specs of the mix with their weights: g^-exponent for a spec of g GPUs, adding up to a million."""
     specs = mix.specs()
+    if not specs:
+        return ()
     raw = np.array([_spec_size(spec, fabric) ** -constants.size_exponent for spec in specs])
-    weights = np.rint(raw / raw.sum() * 1e6).astype(np.int64) if specs else np.zeros(0, dtype=np.int64)
-    shares = [spec.request if isinstance(spec.request, ShareRequest) else None for spec in specs]
-    wholes = [spec.request if isinstance(spec.request, WholeRequest) else None for spec in specs]
-    profiles = np.zeros((len(specs), max(1, len(fabric.geometries))), dtype=np.int64)
-    kinds = np.full(len(specs), KIND_SHARE, dtype=np.int64)
-    for m, spec in enumerate(specs):
-        if isinstance(spec.request, PartitionRequest):
-            kinds[m] = KIND_PARTITION
-            for z, geometry in enumerate(fabric.geometries):
-                profiles[m, z] = satisfying_profiles(geometry, spec.request)
-        elif isinstance(spec.request, WholeRequest):
-            kinds[m] = KIND_WHOLE
-    allowed = np.array([allowed_gpus(fabric, spec.request.selector) for spec in specs], dtype=np.int64)
-    return {
-        "spec_weight": weights,
-        "spec_kind": kinds,
-        "spec_count": np.array([whole.count if whole else 1 for whole in wholes], dtype=np.int64),
-        "spec_cpu": np.array([spec.cpu_milli for spec in specs], dtype=np.int64),
-        "spec_memory": np.array([spec.memory_mib for spec in specs], dtype=np.int64),
-        "spec_milli": np.array([share.compute_milli if share else 0 for share in shares], dtype=np.int64),
-        "spec_share_memory": np.array([share.memory_mib if share else 0 for share in shares], dtype=np.int64),
-        "spec_allowed": allowed.reshape(len(specs), len(fabric.shapes)),
-        "spec_profiles": profiles,
-    }
+    weights = np.rint(raw / raw.sum() * 1e6).astype(np.int64)
+    return tuple(Weighted(spec, int(weight)) for spec, weight in zip(specs, weights, strict=True))
 
 
-def _prices(mix: DemandMix, constants: Constants, *, needed: bool) -> dict[str, NDArray[np.int64] | int]:
-    """Return values and prices in thousand-millionths of a GPU; `needed` spares other policies the linear program."""
-    value = mix.remainder_values() if needed else np.zeros(MILLI + 1)
+def _prices(mix: DemandMix, constants: Constants) -> dict[str, Any]:
+    """Return values and prices in thousand-millionths of a GPU."""
+    value = mix.remainder_values()
     cpu, memory = mix.cores_and_memory_per_gpu()
     keep = constants.keep_share * value / value[MILLI] if value[MILLI] > 0 else np.zeros(MILLI + 1)
     keep[MILLI] = constants.keep_whole
     return {
         "remainder_value": np.rint(constants.value * value * GIGA).astype(np.int64),
-        "keep_cpu": np.rint(keep * cpu).astype(np.int64),
-        "keep_memory": np.rint(keep * memory).astype(np.int64),
+        "keep": np.rint(np.stack([keep * cpu, keep * memory])).astype(np.int64),
         "cpu_price": round(constants.cpu_price * GIGA / 1000),
         "memory_price": round(constants.memory_price * GIGA / 1024),
         "rank_weight": round(constants.rank * GIGA),
         "link_weight": round(constants.link * GIGA),
-        "slice_weight": round(constants.slices * GIGA),
     }

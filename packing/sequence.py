@@ -51,7 +51,6 @@ def place_sequence(
         classes[order],
         scratch.cache,
         scratch.local,
-        scratch.work,
         scratch.choice,
         np.zeros(len(fabric.nodes)),
         node,

@@ -14,19 +14,22 @@ import numpy as np
 from packing.classes import DemandClasses
 from packing.fabric import Fabric
 from packing.kernels.arrays import (
-    FREE,
+    COUNT,
+    CPU,
+    GPU_COLUMNS,
     HOSTED_KINDS,
+    IDLE,
+    KIND,
     KIND_PARTITION,
     KIND_WHOLE,
     MAY_RUN_PODS,
-    MILLI,
+    MEMORY,
     NONE,
-    OUT,
     Choice,
     UsageArrays,
 )
 from packing.kernels.commit import commit
-from packing.kernels.devices import partition_starts, share_fits
+from packing.kernels.devices import partition_starts, set_idle, share_fits
 from packing.model import ClaimId, Demand, Placement
 from topology.errors import InvalidInputError
 
@@ -140,12 +143,12 @@ class Usage:
         """Refuse what is not free: checked on a scratch copy of the node, unit after unit."""
         demands, c, n = self.classes.arrays, held.demand_class, held.node
         where = f"claim {claim} on {self.fabric.nodes[n].name}"
-        if demands.cpu[c] > self.arrays.cpu_left[n] or demands.memory[c] > self.arrays.memory_left[n]:
+        if demands.pods[c, CPU] > self.arrays.nodes[n, CPU] or demands.pods[c, MEMORY] > self.arrays.nodes[n, MEMORY]:
             raise InvalidInputError(where, "cpu, memory", "the node has not enough left")
         seen = 0
         for u, mask in enumerate(held.gpus):
-            whole = demands.kind[c, u] == KIND_WHOLE
-            if mask.bit_count() != demands.count[c, u] or (whole and mask & ~int(self.arrays.free[n])):
+            whole = demands.units[c, u, KIND] == KIND_WHOLE
+            if mask.bit_count() != demands.units[c, u, COUNT] or (whole and mask & ~int(self.arrays.nodes[n, IDLE])):
                 raise InvalidInputError(where, "devices", f"request {u}: its GPUs are not all free")
             if mask & seen:
                 self._check_together(where, held)
@@ -159,9 +162,13 @@ class Usage:
         trial = self.copy()
         demands = self.classes.arrays
         for u, mask in enumerate(held.gpus):
-            whole = demands.kind[held.demand_class, u] == KIND_WHOLE
+            whole = demands.units[held.demand_class, u, KIND] == KIND_WHOLE
             gpu = mask.bit_length() - 1
-            free = not mask & ~int(trial.arrays.free[held.node]) if whole else self._fits(held, u, gpu, trial.arrays)
+            free = (
+                not mask & ~int(trial.arrays.nodes[held.node, IDLE])
+                if whole
+                else self._fits(held, u, gpu, trial.arrays)
+            )
             if not free:
                 raise InvalidInputError(where, "devices", f"request {u}: does not fit beside the others of this pod")
             _commit_unit(trial, held, u)
@@ -170,13 +177,13 @@ class Usage:
         """Whether a share or partition unit fits on one GPU of the node."""
         fabric, demands, c = self.fabric.arrays, self.classes.arrays, held.demand_class
         g = int(fabric.gpu_start[held.node]) + gpu
-        if demands.kind[c, u] == KIND_PARTITION:
+        if demands.units[c, u, KIND] == KIND_PARTITION:
             p, start = held.profiles[u], held.starts[u]
             if p == NONE or start < 0:
                 return False
-            starts = partition_starts(fabric, p, g, g, arrays.gpu_use, arrays.gpu_slices, arrays.gpu_excl)
+            starts = partition_starts(fabric, p, g, g, arrays.gpus)
             return bool(starts >> start & 1)
-        return bool(share_fits(fabric, demands, c, u, g, g, arrays.gpu_use, arrays.gpu_milli, arrays.gpu_memory))
+        return bool(share_fits(fabric, demands.units[c, u], g, g, arrays.gpus))
 
 
 def _commit_unit(usage: Usage, held: Held, u: int) -> None:
@@ -190,22 +197,18 @@ def _commit_unit(usage: Usage, held: Held, u: int) -> None:
 def _all_free(fabric: Fabric) -> UsageArrays:
     """Return the usage of an empty cluster."""
     static = fabric.arrays
-    healthy = static.gpu_modes != 0
-    free = np.zeros(len(fabric.nodes), dtype=np.int64)
+    nodes = np.zeros((len(fabric.nodes), 3), dtype=np.int64)
+    nodes[:, :IDLE] = static.node_size
     for n in range(len(fabric.nodes)):
         first, last = static.gpu_start[n], static.gpu_start[n + 1]
         usable = np.flatnonzero(static.gpu_modes[first:last] & MAY_RUN_PODS)
-        free[n] = sum(1 << int(i) for i in usable)
-    gpus = fabric.gpu_count
+        nodes[n, IDLE] = sum(1 << int(i) for i in usable)
+    gpus = np.zeros((fabric.gpu_count, GPU_COLUMNS), dtype=np.int64)
+    for g in range(fabric.gpu_count):
+        set_idle(static, g, g, gpus)
     return UsageArrays(
-        cpu_left=static.node_cpu.copy(),
-        memory_left=static.node_memory.copy(),
-        free=free,
-        gpu_use=np.where(healthy, FREE, OUT).astype(np.int64),
-        gpu_milli=np.where(healthy, MILLI, 0).astype(np.int64),
-        gpu_memory=np.where(healthy, static.gpu_memory, 0).astype(np.int64),
-        gpu_slices=np.zeros(gpus, dtype=np.int64),
-        gpu_excl=np.zeros(gpus, dtype=np.int64),
+        nodes=nodes,
+        gpus=gpus,
         hosted=np.zeros((len(fabric.nodes), HOSTED_KINDS), dtype=np.int64),
         version=np.zeros(len(fabric.nodes), dtype=np.int64),
         events=np.zeros(1, dtype=np.int64),

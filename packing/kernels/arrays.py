@@ -2,7 +2,7 @@
 
 Nodes are indexed in tie order (rank, then name), so the first of several best nodes is the one that wins. N nodes, G GPUs
 (all nodes' GPUs in one row, node n owning `gpu_start[n]:gpu_start[n + 1]`), S node shapes, Z MIG geometries, P profiles
-of the longest geometry, C demand classes, U units (device requests) of the longest demand, M specs of the demand mix.
+of the longest geometry, C demand classes, U units (device requests) of the longest demand.
 """
 
 from __future__ import annotations
@@ -42,6 +42,36 @@ OUT: Final = 5
 MAY_RUN_PODS: Final = 1
 MAY_BE_PARTITIONED: Final = 2
 
+# Columns of a GPU's state (`UsageArrays.gpus`, `Local`).
+USE: Final = 0
+LEFT: Final = 1
+"""Compute left to whole and share demands, thousandths; 0 on a GPU fixed in MIG mode."""
+MEMORY_LEFT: Final = 2
+"""MiB left to share demands."""
+SLICES: Final = 3
+"""Occupied memory slices, bit mask."""
+EXCLUSIVE: Final = 4
+"""Exclusive MIG bits taken."""
+GPU_COLUMNS: Final = 5
+
+# Columns of a node's state (`UsageArrays.nodes`).
+CPU: Final = 0
+MEMORY: Final = 1
+IDLE: Final = 2
+"""GPUs that nobody uses and that may run pods, bit mask."""
+
+# Columns of a unit (`DemandArrays.units`).
+KIND: Final = 0
+COUNT: Final = 1
+WISH: Final = 2
+MIN_QUALITY: Final = 3
+ASKED: Final = 4
+"""Compute of a share, thousandths."""
+ASKED_MEMORY: Final = 5
+"""GPU memory of a share, MiB."""
+SHARING: Final = 6
+UNIT_COLUMNS: Final = 7
+
 # Kinds of unit.
 KIND_WHOLE: Final = 0
 KIND_PARTITION: Final = 1
@@ -75,9 +105,8 @@ class FabricArrays(NamedTuple):
     """Static tables. Read-only; rebuilt only when nodes or devices change."""
 
     node_shape: Ints  # [N]
+    node_size: Ints  # [N, 2] millicores and MiB of the empty node (columns CPU, MEMORY)
     gpu_start: Ints  # [N + 1]
-    node_cpu: Ints  # [N] millicores of the empty node
-    node_memory: Ints  # [N] MiB of the empty node
     gpu_memory: Ints  # [G] MiB, 0 = unknown
     gpu_geometry: Ints  # [G] MIG geometry or NONE
     gpu_modes: Ints  # [G] MAY_* bits; 0 = unhealthy
@@ -89,29 +118,20 @@ class FabricArrays(NamedTuple):
     link_excess: Ints  # [sum 2^n] nano-GPU: what the links of the free set are worth beyond its mere size, <= 0
     ideal: Ints  # [S, 17] best quality of k GPUs on the empty node, MB/s
     island: Ints  # [S, 17] 1 where some k-set of the empty node is joined by NVLink alone
-    best_prefer: Sets  # [sum (n + 1) 2^n]
-    best_none: Sets
-    best_quality: Sets
+    best_sets: Sets  # [3, sum (n + 1) 2^n] by wish (WISH_REQUIRE: the highest quality)
     slice_count: Ints  # [Z] memory slices
     profile_size: Ints  # [Z, P] memory slices of a placement
+    profile_excl: Ints  # [2, Z, P] exclusive bits a placement sets; bits that must be clear before
     legal_starts: Ints  # [Z, P, 256] bit mask of starts
     best_start: Ints  # [Z, P, 256] NONE where nothing fits
     slice_loss: Ints  # [Z, 256] expected free slices that no profile could use, in millionths of a slice
-    excl_take: Ints  # [Z, P] exclusive bits a placement sets
-    excl_block: Ints  # [Z, P] exclusive bits that must be clear
 
 
 class UsageArrays(NamedTuple):
     """What is in use. The only arrays that kernels change."""
 
-    cpu_left: Ints  # [N] millicores
-    memory_left: Ints  # [N] MiB
-    free: Ints  # [N] bit mask of GPUs that nobody uses and that may run pods
-    gpu_use: Ints  # [G] FREE ... OUT
-    gpu_milli: Ints  # [G] compute left to whole and share demands
-    gpu_memory: Ints  # [G] MiB left to share demands
-    gpu_slices: Ints  # [G] occupied memory slices, bit mask
-    gpu_excl: Ints  # [G] exclusive MIG bits taken
+    nodes: Ints  # [N, 3] columns CPU (millicores left), MEMORY (MiB left), IDLE
+    gpus: Ints  # [G, 5] columns USE, LEFT, MEMORY_LEFT, SLICES, EXCLUSIVE
     hosted: Ints  # [N, 18] units by HOSTED_*
     version: Ints  # [N] grows with every change of the node, never returns to a former value
     events: Ints  # [1] changes so far, cluster-wide
@@ -120,68 +140,47 @@ class UsageArrays(NamedTuple):
 class DemandArrays(NamedTuple):
     """Demand classes. Row c is one distinct `packing.model.Demand`."""
 
-    cpu: Ints  # [C] millicores
-    memory: Ints  # [C] MiB
-    units: Ints  # [C] device requests
-    kind: Ints  # [C, U]
-    count: Ints  # [C, U] GPUs of a whole unit, else 1
-    wish: Ints  # [C, U]
-    min_quality: Ints  # [C, U] MB/s
-    milli: Ints  # [C, U] compute of a share
-    share_memory: Ints  # [C, U] MiB of a share
-    sharing: Ints  # [C, U] TIME_SLICED or MPS
+    pods: Ints  # [C, 3] columns CPU, MEMORY, then the number of units
+    units: Ints  # [C, U, 7] columns KIND ... SHARING
     allowed: Ints  # [C, U, S] GPUs the selector admits, bit mask
     profiles: Ints  # [C, U, Z] profiles that satisfy a partition unit, bit mask
 
 
+UNITS: Final = 2
+"""Column of `DemandArrays.pods` that holds the number of units."""
+
+
 class PolicyArrays(NamedTuple):
-    """A policy: its code, its constants, and what it knows of the demand mix."""
+    """A policy: its code, its constants, and what it knows of the demand mix.
+
+    What the default policy knows is folded into tables by the steps at which spare cores (T steps) and memory (Q steps)
+    let one more spec of the mix run: row tq = t * (Q + 1) + q is for nodes with at least t and q steps of each.
+    """
 
     code: int
     seed: int
-    # FGD's typical pods (popularity weights), in its order.
-    fgd_weight: Floats  # [F]
+    # FGD's typical pods, in its order.
+    fgd_weight: Floats  # [F] popularity
     fgd_cpu: Ints  # [F]
     fgd_count: Ints  # [F] GPUs; 0 = CPU only
     fgd_milli: Ints  # [F] per GPU
     fgd_allowed: Ints  # [F, S] 1 where the node shape is allowed
-    # The default policy's specs.
-    spec_weight: Ints  # [M] millionths, adding up to about 1e6
-    spec_kind: Ints  # [M]
-    spec_count: Ints  # [M]
-    spec_cpu: Ints  # [M]
-    spec_memory: Ints  # [M] node memory, MiB
-    spec_milli: Ints  # [M]
-    spec_share_memory: Ints  # [M] MiB of GPU memory
-    spec_allowed: Ints  # [M, S] GPUs the selector admits, bit mask
-    spec_profiles: Ints  # [M, Z]
-    remainder_value: Ints  # [1001] nano-GPU lost with a remainder of r milli
-    keep_cpu: Ints  # [1001] millicores that a remainder of r milli will need
-    keep_memory: Ints  # [1001] MiB likewise
+    # The default policy.
+    cpu_steps: Ints  # [T] millicores, rising
+    memory_steps: Ints  # [Q] MiB, rising
+    gpu_class: Ints  # [G] GPUs of one class are wanted by the same specs at the same size
+    remainder_value: Ints  # [1001] nano-GPU that a remainder of r thousandths is worth at the prices of the mix
+    size_rank: Ints  # [1001] distinct sizes of shares up to r thousandths
+    share_weight: Ints  # [A, TQ, J + 1] weight (millionths) of the specs that a remainder of that rank can serve
+    slice_worth: Ints  # [A, TQ, 256] nano-GPU that a partitioned GPU of class a is worth by occupied slices
+    set_masks: Ints  # [S, B] GPUs that count for the B groups of specs asking for whole GPUs
+    set_table: Ints  # [S, B] which table a group uses
+    set_worth: Ints  # [K, TQ, 17] nano-GPU that f free GPUs are worth to specs of whole GPUs
+    keep: Ints  # [2, 1001] millicores and MiB that a remainder of r thousandths will need
     cpu_price: int  # nano-GPU per millicore short
     memory_price: int  # nano-GPU per MiB short
     rank_weight: int  # nano-GPU between the first and the last node
     link_weight: int  # nano-GPU per GPU of a set at its ideal quality
-    slice_weight: int  # nano-GPU per GPU of slices stranded
-
-
-class Local(NamedTuple):
-    """One node's devices while a demand is being tried on it, a row per level of the search."""
-
-    use: Ints  # [L, 16]
-    milli: Ints
-    memory: Ints
-    slices: Ints
-    excl: Ints
-    free: Ints  # [L]
-
-
-class Work(NamedTuple):
-    """Scratch for evaluating a node."""
-
-    specs: Ints  # [M] specs that the node's spare cores and memory allow
-    spare: Ints  # [2] millicores, MiB free once the pod is there
-    keep: Ints  # [2] millicores, MiB that its idle GPUs need
 
 
 class Cache(NamedTuple):
@@ -191,7 +190,7 @@ class Cache(NamedTuple):
     seen: Ints  # [C, N] version of the node when `scores` was computed; NONE = never
     worth: Ints  # [N] default policy
     frag: Floats  # [N] FGD
-    node_seen: Ints  # [N]
+    node_seen: Ints  # [N] version of the node when `worth` or `frag` was computed
 
 
 class Choice(NamedTuple):
@@ -202,20 +201,14 @@ class Choice(NamedTuple):
     start: Ints  # [U] first memory slice or NONE
 
 
-def new_local(levels: int) -> Local:
-    """Return scratch space for demands of up to `levels - 1` units."""
-    rows = [np.zeros((levels, MAX_GPUS), dtype=np.int64) for _ in range(5)]
-    return Local(*rows, free=np.zeros(levels, dtype=np.int64))
+def new_local(levels: int) -> Ints:
+    """[levels, 16, 5] scratch for one node's GPUs while several units are tried on it, a level per unit."""
+    return np.zeros((levels, MAX_GPUS, GPU_COLUMNS), dtype=np.int64)
 
 
 def new_choice(units: int) -> Choice:
     """Return an empty choice for demands of up to `units` units."""
     return Choice(*(np.full(max(1, units), NONE, dtype=np.int64) for _ in range(3)))
-
-
-def new_work(specs: int) -> Work:
-    """Return scratch space for a mix of `specs` specs."""
-    return Work(*(np.zeros(max(2, size), dtype=np.int64) for size in (specs, 2, 2)))
 
 
 def new_cache(classes: int, nodes: int) -> Cache:

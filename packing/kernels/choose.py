@@ -7,10 +7,16 @@ from typing import Final
 from packing.kernels.arrays import (
     FGD,
     FIRST_FIT,
+    COUNT,
+    LEFT,
+    MIN_QUALITY,
     NONE,
     RANDOM,
     SPREAD,
+    SLICES,
     UPSTREAM,
+    WISH,
+    WISH_PREFER,
     WISH_REQUIRE,
     WORST_FIT,
     DemandArrays,
@@ -52,12 +58,12 @@ def lowest_bits(mask: int, count: int) -> int:
 @inner_kernel
 def links_satisfy(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, shape: int, gpus: int) -> bool:
     """Whether a set meets the link requirement of a whole unit: its minimum quality, or NVLink alone."""
-    if demands.wish[c, u] != WISH_REQUIRE:
+    if demands.units[c, u, WISH] != WISH_REQUIRE:
         return True
     at = fabric.mask_start[shape] + gpus
-    if demands.min_quality[c, u] > 0:
-        return fabric.quality[at] >= demands.min_quality[c, u]
-    return demands.count[c, u] == 1 or fabric.nvlink[at] == 1
+    if demands.units[c, u, MIN_QUALITY] > 0:
+        return fabric.quality[at] >= demands.units[c, u, MIN_QUALITY]
+    return demands.units[c, u, COUNT] == 1 or fabric.nvlink[at] == 1
 
 
 @inner_kernel
@@ -95,10 +101,10 @@ def next_subset(mask: int, count: int, after: int) -> int:
 def first_set(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, shape: int, free: int) -> int:
     """Return the first set of free GPUs, lowest indices first, that serves a whole unit; 0 = none."""
     eligible = free & demands.allowed[c, u, shape]
-    count = demands.count[c, u]
+    count = demands.units[c, u, COUNT]
     if popcount(eligible) < count:
         return 0
-    if demands.wish[c, u] == WISH_REQUIRE:
+    if demands.units[c, u, WISH] == WISH_REQUIRE:
         if not _can_be_linked(fabric, demands, c, u, shape):
             return 0
         gpus = next_subset(eligible, count, 0)
@@ -111,9 +117,9 @@ def first_set(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, shape
 @inner_kernel
 def _can_be_linked(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, shape: int) -> bool:
     """Whether the empty node has any set that meets the requirement; saves the search on nodes that never will."""
-    count = demands.count[c, u]
-    if demands.min_quality[c, u] > 0:
-        return fabric.ideal[shape, count] >= demands.min_quality[c, u]
+    count = demands.units[c, u, COUNT]
+    if demands.units[c, u, MIN_QUALITY] > 0:
+        return fabric.ideal[shape, count] >= demands.units[c, u, MIN_QUALITY]
     return count == 1 or fabric.island[shape, count] == 1
 
 
@@ -121,17 +127,18 @@ def _can_be_linked(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, 
 def best_set(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, shape: int, free: int) -> int:
     """Return the set that the link tables name for a whole unit and its wish; 0 = none."""
     eligible = free & demands.allowed[c, u, shape]
-    count = demands.count[c, u]
+    count = demands.units[c, u, COUNT]
     if popcount(eligible) < count:
         return 0
     at = fabric.set_start[shape] + (count << fabric.shape_gpus[shape]) + eligible
-    wish = demands.wish[c, u]
+    wish = demands.units[c, u, WISH]
     if wish == WISH_REQUIRE:
-        for gpus in (int(fabric.best_prefer[at]), int(fabric.best_quality[at])):
+        for table in (WISH_PREFER, WISH_REQUIRE):
+            gpus = int(fabric.best_sets[table, at])
             if links_satisfy(fabric, demands, c, u, shape, gpus):
                 return gpus
         return first_set(fabric, demands, c, u, shape, free)
-    return int(fabric.best_prefer[at]) if wish else int(fabric.best_none[at])
+    return int(fabric.best_sets[wish, at])
 
 
 @inner_kernel
@@ -145,25 +152,23 @@ def simple_share(
     u: int,
     shape: int,
     first: int,
-    use: Ints,
-    milli: Ints,
-    memory: Ints,
+    gpus: Ints,
 ) -> int:
     """Return the GPU of the node that a simple policy gives to a share unit: first, fullest, emptiest or random."""
     allowed = demands.allowed[c, u, shape]
     chosen = NONE
     best = 0
     for i in range(fabric.shape_gpus[shape]):
-        if not allowed >> i & 1 or not share_fits(fabric, demands, c, u, first + i, i, use, milli, memory):
+        if not allowed >> i & 1 or not share_fits(fabric, demands.units[c, u], first + i, i, gpus):
             continue
         if code == FIRST_FIT or code == UPSTREAM:
             return i
         if code == RANDOM:
             key = draw(seed, events, first + i)
         elif code == WORST_FIT or code == SPREAD:
-            key = -milli[i]
+            key = -gpus[i, LEFT]
         else:
-            key = milli[i]
+            key = gpus[i, LEFT]
         if chosen == NONE or key < best:
             chosen = i
             best = key
@@ -181,9 +186,7 @@ def simple_partition(
     u: int,
     shape: int,
     first: int,
-    use: Ints,
-    slices: Ints,
-    excl: Ints,
+    gpus: Ints,
 ) -> tuple[int, int, int]:
     """Return (GPU, profile, start) that a simple policy gives to a partition unit; the GPU is NONE where nothing fits.
 
@@ -199,11 +202,11 @@ def simple_partition(
         for p in range(fabric.profile_size.shape[1]):
             if not demands.profiles[c, u, z] >> p & 1:
                 continue
-            starts = partition_starts(fabric, p, g, i, use, slices, excl)
+            starts = partition_starts(fabric, p, g, i, gpus)
             if starts == 0:
                 continue
-            at = _simple_start(fabric, code, z, p, slices[i], starts)
-            key = _partition_key(fabric, code, seed, events, z, p, g, slices[i], at)
+            at = _simple_start(fabric, code, z, p, gpus[i, SLICES], starts)
+            key = _partition_key(fabric, code, seed, events, z, p, g, gpus[i, SLICES], at)
             size = fabric.profile_size[z, p]
             if chosen == NONE or size < best_size or (size == best_size and key < best):
                 chosen = i

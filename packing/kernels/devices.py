@@ -1,23 +1,33 @@
 """The one place that says what a GPU can serve and what serving it changes.
 
-All functions work on one GPU at index `i` of five parallel rows (use, milli, memory, slices, excl): either a node's row of
-`Local` while a demand is being tried, or the whole cluster's rows of `UsageArrays`. `g` is always the cluster-wide index.
+All functions work on row `i` of a table of GPU states: either the whole cluster's (`UsageArrays.gpus`) or one node's while
+a demand is being tried on it. `g` is always the cluster-wide index, by which the static tables are read.
 """
 
 from __future__ import annotations
 
 from packing.kernels.arrays import (
+    ASKED,
+    ASKED_MEMORY,
+    EXCLUSIVE,
     FREE,
+    KIND,
     KIND_PARTITION,
     KIND_SHARE,
-    KIND_WHOLE,
+    LEFT,
+    MAX_GPUS,
     MAY_BE_PARTITIONED,
     MAY_RUN_PODS,
+    MEMORY_LEFT,
     MILLI,
     NONE,
     OUT,
     PARTITIONED,
+    SHARING,
+    SLICES,
+    USE,
     WHOLE,
+    Choice,
     DemandArrays,
     FabricArrays,
     Ints,
@@ -36,106 +46,103 @@ def popcount(mask: int) -> int:
 
 
 @hot_kernel
-def share_fits(
-    fabric: FabricArrays, demands: DemandArrays, c: int, u: int, g: int, i: int, use: Ints, milli: Ints, memory: Ints
-) -> bool:
-    """Whether the GPU can take share unit `u`: free or shared in the same way, with enough compute and memory left."""
-    if not fabric.gpu_modes[g] & MAY_RUN_PODS:
+def share_fits(fabric: FabricArrays, unit: Ints, g: int, i: int, gpus: Ints) -> bool:
+    """Whether the GPU can take a share: free or shared in the same way, with enough compute and memory left."""
+    use = gpus[i, USE]
+    if use != FREE and use != unit[SHARING]:
         return False
-    if use[i] != FREE and use[i] != demands.sharing[c, u]:
+    if gpus[i, LEFT] < unit[ASKED] or gpus[i, MEMORY_LEFT] < unit[ASKED_MEMORY]:
         return False
-    return milli[i] >= demands.milli[c, u] and memory[i] >= demands.share_memory[c, u]
+    return fabric.gpu_modes[g] & MAY_RUN_PODS != 0
 
 
 @hot_kernel
-def partition_starts(fabric: FabricArrays, profile: int, g: int, i: int, use: Ints, slices: Ints, excl: Ints) -> int:
+def partition_starts(fabric: FabricArrays, profile: int, g: int, i: int, gpus: Ints) -> int:
     """Return the starts (bit mask) at which MIG profile `profile` can be placed on the GPU now; 0 = none."""
     z = fabric.gpu_geometry[g]
     if z == NONE or not fabric.gpu_modes[g] & MAY_BE_PARTITIONED:
         return 0
-    if use[i] != FREE and use[i] != PARTITIONED:
+    if gpus[i, USE] != FREE and gpus[i, USE] != PARTITIONED:
         return 0
-    if excl[i] & fabric.excl_block[z, profile]:
+    if gpus[i, EXCLUSIVE] & fabric.profile_excl[1, z, profile]:
         return 0
-    return fabric.legal_starts[z, profile, slices[i]]
+    return int(fabric.legal_starts[z, profile, gpus[i, SLICES]])
 
 
 @inner_kernel
-def take(
-    fabric: FabricArrays,
-    demands: DemandArrays,
-    c: int,
-    u: int,
-    g: int,
-    i: int,
-    profile: int,
-    start: int,
-    use: Ints,
-    milli: Ints,
-    memory: Ints,
-    slices: Ints,
-    excl: Ints,
-) -> None:
-    """Give the GPU (or a part of it) to unit `u`. The caller has checked that it fits."""
-    kind = demands.kind[c, u]
-    if kind == KIND_WHOLE:
-        use[i] = WHOLE
-        milli[i] = 0
-        memory[i] = 0
-    elif kind == KIND_SHARE:
-        use[i] = demands.sharing[c, u]
-        milli[i] -= demands.milli[c, u]
-        memory[i] -= demands.share_memory[c, u]
-    elif kind == KIND_PARTITION:
-        z = fabric.gpu_geometry[g]
-        use[i] = PARTITIONED
-        milli[i] = 0
-        memory[i] = 0
-        slices[i] |= ((1 << fabric.profile_size[z, profile]) - 1) << start
-        excl[i] |= fabric.excl_take[z, profile]
-
-
-@inner_kernel
-def give_back(
-    fabric: FabricArrays,
-    demands: DemandArrays,
-    c: int,
-    u: int,
-    g: int,
-    i: int,
-    profile: int,
-    start: int,
-    use: Ints,
-    milli: Ints,
-    memory: Ints,
-    slices: Ints,
-    excl: Ints,
-) -> None:
-    """Undo `take`. A GPU that nobody uses any more is free again, or out of use where it has become unhealthy."""
-    kind = demands.kind[c, u]
+def take(fabric: FabricArrays, unit: Ints, g: int, i: int, profile: int, start: int, gpus: Ints) -> None:
+    """Give the GPU (or a part of it) to a unit. The caller has checked that it fits."""
+    kind = unit[KIND]
     if kind == KIND_SHARE:
-        milli[i] += demands.milli[c, u]
-        memory[i] += demands.share_memory[c, u]
-        idle = milli[i] == MILLI and memory[i] == fabric.gpu_memory[g]
-    elif kind == KIND_PARTITION:
+        gpus[i, USE] = unit[SHARING]
+        gpus[i, LEFT] -= unit[ASKED]
+        gpus[i, MEMORY_LEFT] -= unit[ASKED_MEMORY]
+        return
+    gpus[i, LEFT] = 0
+    gpus[i, MEMORY_LEFT] = 0
+    if kind == KIND_PARTITION:
         z = fabric.gpu_geometry[g]
-        slices[i] &= ~(((1 << fabric.profile_size[z, profile]) - 1) << start)
-        excl[i] &= ~fabric.excl_take[z, profile]
-        idle = slices[i] == 0
+        gpus[i, USE] = PARTITIONED
+        gpus[i, SLICES] |= ((1 << fabric.profile_size[z, profile]) - 1) << start
+        gpus[i, EXCLUSIVE] |= fabric.profile_excl[0, z, profile]
     else:
-        idle = True
-    if idle:
-        healthy = fabric.gpu_modes[g] != 0
-        use[i] = FREE if healthy else OUT
-        milli[i] = MILLI if healthy else 0
-        memory[i] = fabric.gpu_memory[g] if healthy else 0
+        gpus[i, USE] = WHOLE
 
 
 @inner_kernel
-def remainder(fabric: FabricArrays, g: int, i: int, milli: Ints, memory: Ints) -> int:
+def give_back(fabric: FabricArrays, unit: Ints, g: int, i: int, profile: int, start: int, gpus: Ints) -> None:
+    """Undo `take`. A GPU that nobody uses any more is free again, or out of use where it has become unhealthy."""
+    kind = unit[KIND]
+    idle = True
+    if kind == KIND_SHARE:
+        gpus[i, LEFT] += unit[ASKED]
+        gpus[i, MEMORY_LEFT] += unit[ASKED_MEMORY]
+        idle = gpus[i, LEFT] == MILLI and gpus[i, MEMORY_LEFT] == fabric.gpu_memory[g]
+    elif kind == KIND_PARTITION:
+        z = fabric.gpu_geometry[g]
+        gpus[i, SLICES] &= ~(((1 << fabric.profile_size[z, profile]) - 1) << start)
+        gpus[i, EXCLUSIVE] &= ~fabric.profile_excl[0, z, profile]
+        idle = gpus[i, SLICES] == 0
+    if idle:
+        set_idle(fabric, g, i, gpus)
+
+
+@hot_kernel
+def set_idle(fabric: FabricArrays, g: int, i: int, gpus: Ints) -> None:
+    """Put a GPU that nobody uses into its first state."""
+    modes = fabric.gpu_modes[g]
+    gpus[i, USE] = FREE if modes else OUT
+    gpus[i, LEFT] = MILLI if modes & MAY_RUN_PODS else 0
+    gpus[i, MEMORY_LEFT] = fabric.gpu_memory[g] if modes & MAY_RUN_PODS else 0
+    gpus[i, SLICES] = 0
+    gpus[i, EXCLUSIVE] = 0
+
+
+@inner_kernel
+def take_choice(
+    fabric: FabricArrays, demands: DemandArrays, c: int, u: int, first: int, choice: Choice, gpus: Ints
+) -> None:
+    """Give the chosen devices of unit `u` away on one node's table."""
+    for i in range(MAX_GPUS):
+        if choice.gpus[u] >> i & 1:
+            take(fabric, demands.units[c, u], first + i, i, choice.profile[u], choice.start[u], gpus)
+
+
+@inner_kernel
+def remainder(fabric: FabricArrays, g: int, i: int, gpus: Ints) -> int:
     """Return what is left of the GPU for shares, in thousandths: the scarcer of compute and memory."""
-    left = milli[i]
+    left = gpus[i, LEFT]
     total = fabric.gpu_memory[g]
-    if total > 0:
-        left = min(left, memory[i] * MILLI // total)
+    if total > 0 and gpus[i, MEMORY_LEFT] < total:
+        left = min(left, gpus[i, MEMORY_LEFT] * MILLI // total)
     return int(left)
+
+
+@inner_kernel
+def idle_gpus(fabric: FabricArrays, shape: int, first: int, gpus: Ints) -> int:
+    """Return the GPUs of one node's table that nobody uses and that may run pods, bit mask."""
+    idle = 0
+    for i in range(fabric.shape_gpus[shape]):
+        if gpus[i, USE] == FREE and fabric.gpu_modes[first + i] & MAY_RUN_PODS:
+            idle |= 1 << i
+    return idle

@@ -2,68 +2,96 @@
 
 Units are served in the order of the demand, each by the policy's own preference. Where that runs into a dead end (a pod
 with several requests whose first took what only the last could use), `packing.kernels.search` finds any allocation.
+A pod of one unit, the common case, is tried on the cluster's own rows without changing them; others on a copy.
 """
 
 from __future__ import annotations
 
 from packing.kernels.arrays import (
+    ASKED,
     BEST_FIT,
+    COUNT,
+    CPU,
     DOT_PRODUCT,
     DOVETAIL,
     FGD,
     GPU_CLUSTERING,
+    GPU_COLUMNS,
     GPU_PACKING,
+    IDLE,
     INFEASIBLE,
+    KIND,
     KIND_PARTITION,
     KIND_SHARE,
     KIND_WHOLE,
-    MILLI,
+    LEFT,
+    MEMORY,
     NONE,
     SPREAD,
     UNDECIDED,
+    UNITS,
     UPSTREAM,
     WORST_FIT,
+    Cache,
     Choice,
     DemandArrays,
     FabricArrays,
-    Local,
+    Ints,
     PolicyArrays,
     UsageArrays,
-    Work,
 )
 from packing.kernels.choose import first_set, simple_partition, simple_share
-from packing.kernels.devices import share_fits
+from packing.kernels.devices import popcount, share_fits, take_choice
 from packing.kernels.frag import gradient_score, node_frag, prefer_gradient
 from packing.kernels.jit import inner_kernel
-from packing.kernels.prefer import prefer_partition, prefer_share, prefer_whole, usable_worth
+from packing.kernels.prefer import prefer_partition, prefer_share, prefer_whole
 from packing.kernels.score import asked_milli, best_fit, clustering, dot_product, idle_milli, packing, upstream
-from packing.kernels.search import FOUND, NOT_FOUND, any_allocation, take_local
-from packing.kernels.worth import open_specs, shortage
+from packing.kernels.search import FOUND, NOT_FOUND, any_allocation
+from packing.kernels.worth import node_worth, spare_row
 
 
 @inner_kernel
-def load_node(fabric: FabricArrays, usage: UsageArrays, node: int, local: Local) -> None:
-    """Copy a node's devices into row 0 of `local`."""
-    first = fabric.gpu_start[node]
-    for i in range(fabric.gpu_start[node + 1] - first):
-        local.use[0, i] = usage.gpu_use[first + i]
-        local.milli[0, i] = usage.gpu_milli[first + i]
-        local.memory[0, i] = usage.gpu_memory[first + i]
-        local.slices[0, i] = usage.gpu_slices[first + i]
-        local.excl[0, i] = usage.gpu_excl[first + i]
-    local.free[0] = usage.free[node]
+def _copy_node(usage: UsageArrays, first: int, last: int, local: Ints) -> None:
+    """Copy a node's GPUs into level 0 of `local`."""
+    for i in range(last - first):
+        for column in range(GPU_COLUMNS):
+            local[0, i, column] = usage.gpus[first + i, column]
 
 
 @inner_kernel
-def node_value(
-    fabric: FabricArrays, usage: UsageArrays, policy: PolicyArrays, node: int, local: Local, work: Work
-) -> int:
-    """Return the worth of a node as it is (the default policy); overwrites `local`."""
-    shape = fabric.node_shape[node]
-    load_node(fabric, usage, node, local)
-    open_count = open_specs(policy, shape, usage.cpu_left[node], usage.memory_left[node], work.specs)
-    worth = usable_worth(fabric, policy, shape, fabric.gpu_start[node], local, work.specs, open_count, work.keep)
-    return worth - shortage(policy, usage.cpu_left[node], usage.memory_left[node], work.keep[0], work.keep[1])
+def _record(out_choice: Choice, u: int, gpus: int, profile: int, start: int) -> None:
+    """Write down the devices of a unit."""
+    out_choice.gpus[u] = gpus
+    out_choice.profile[u] = profile
+    out_choice.start[u] = start
+
+
+@inner_kernel
+def _shares(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, shape: int, first: int, gpus: Ints) -> int:
+    """Return the GPUs of a node on which share unit `u` fits, bit mask."""
+    allowed = demands.allowed[c, u, shape]
+    fitting = 0
+    for i in range(fabric.shape_gpus[shape]):
+        if allowed >> i & 1 and share_fits(fabric, demands.units[c, u], first + i, i, gpus):
+            fitting |= 1 << i
+    return fitting
+
+
+@inner_kernel
+def _before(fabric: FabricArrays, usage: UsageArrays, policy: PolicyArrays, node: int, cache: Cache) -> None:
+    """Bring what the cache holds of the node itself up to date."""
+    if cache.node_seen[node] == usage.version[node]:
+        return
+    cpu, memory, idle = usage.nodes[node, CPU], usage.nodes[node, MEMORY], usage.nodes[node, IDLE]
+    first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
+    shape, gpus = fabric.node_shape[node], usage.gpus[first:last]
+    if policy.code == DOVETAIL:
+        row = spare_row(policy, cpu, memory)
+        worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, gpus)
+        cache.worth[node] = worth
+    elif policy.code == FGD:
+        cache.frag[node] = node_frag(policy, shape, cpu, last - first, gpus)
+    cache.node_seen[node] = usage.version[node]
 
 
 @inner_kernel
@@ -74,43 +102,49 @@ def _serve_preferred(
     c: int,
     shape: int,
     first: int,
-    local: Local,
-    work: Work,
+    idle: int,
+    cpu: int,
+    memory: int,
+    gpus: Ints,
     out_choice: Choice,
 ) -> int:
-    """Serve all units in row 0 as the default policy prefers; return worth after plus link quality, or INFEASIBLE."""
-    specs, spare, keep = work.specs, work.spare, work.keep
-    open_count = open_specs(policy, shape, spare[0], spare[1], specs)
+    """Serve all units as the default policy prefers; return worth after plus link quality, or INFEASIBLE.
+
+    `cpu` and `memory` are to spare once the pod is there. With several units `gpus` is changed.
+    """
+    row = spare_row(policy, cpu, memory)
+    units = demands.pods[c, UNITS]
     worth = links = 0
-    for u in range(demands.units[c]):
-        gpu = profile = start = NONE
-        gpus = change = 0
-        kind = demands.kind[c, u]
+    if units == 0:
+        worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, gpus)
+    for u in range(units):
+        kind = demands.units[c, u, KIND]
+        taken = 0
+        profile = start = NONE
         if kind == KIND_WHOLE:
-            gpus, value = prefer_whole(fabric, policy, demands, c, u, shape, local.free[0])
-            links += value
-        else:
-            worth = usable_worth(fabric, policy, shape, first, local, specs, open_count, keep)
-            worth -= shortage(policy, spare[0], spare[1], keep[0], keep[1])
+            taken, value = prefer_whole(fabric, policy, demands, c, u, shape, idle)
+            if taken:
+                worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, taken, cpu, memory, gpus)
+                links += value
+        elif kind == KIND_PARTITION or _shares(fabric, demands, c, u, shape, first, gpus):
+            worth, kept_cpu, kept_memory = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, gpus)
+            keep = (kept_cpu, kept_memory)
             if kind == KIND_SHARE:
                 gpu, change = prefer_share(
-                    fabric, policy, demands, c, u, shape, first, local, specs, open_count, spare, keep
+                    fabric, policy, demands, c, u, row, shape, first, idle, cpu, memory, keep, gpus
                 )
             else:
                 gpu, profile, start, change = prefer_partition(
-                    fabric, policy, demands, c, u, shape, first, local, specs, open_count, spare, keep
+                    fabric, policy, demands, c, u, row, shape, first, idle, cpu, memory, keep, gpus
                 )
-            gpus = 1 << gpu if gpu != NONE else 0
-        if gpus == 0:
+            taken = 1 << gpu if gpu != NONE else 0
+            worth += change
+        if taken == 0:
             return INFEASIBLE
-        out_choice.gpus[u] = gpus
-        out_choice.profile[u] = profile
-        out_choice.start[u] = start
-        take_local(fabric, demands, c, u, first, 0, local, out_choice)
-        worth += change
-    if demands.units[c] == 0 or kind == KIND_WHOLE:
-        worth = usable_worth(fabric, policy, shape, first, local, specs, open_count, keep)
-        worth -= shortage(policy, spare[0], spare[1], keep[0], keep[1])
+        _record(out_choice, u, taken, profile, start)
+        if units > 1:
+            take_choice(fabric, demands, c, u, first, out_choice, gpus)
+        idle &= ~taken
     return int(worth + links)
 
 
@@ -122,46 +156,42 @@ def _serve_simply(
     demands: DemandArrays,
     c: int,
     node: int,
-    local: Local,
-    frag: float,
+    idle: int,
+    cache: Cache,
+    gpus: Ints,
     out_choice: Choice,
 ) -> bool:
-    """Serve all units in row 0 by the policy's rule for devices; False where it meets a dead end."""
+    """Serve all units by the policy's rule for devices; False where it meets a dead end. May change `gpus`."""
     shape = fabric.node_shape[node]
     first = fabric.gpu_start[node]
     code, seed, events = policy.code, policy.seed, usage.events[0]
-    for u in range(demands.units[c]):
+    units = demands.pods[c, UNITS]
+    for u in range(units):
         gpu = profile = start = NONE
-        gpus = 0
-        kind = demands.kind[c, u]
-        use, milli, memory = local.use[0], local.milli[0], local.memory[0]
+        taken = 0
+        kind = demands.units[c, u, KIND]
         if kind == KIND_WHOLE:
-            gpus = first_set(fabric, demands, c, u, shape, local.free[0])
+            taken = first_set(fabric, demands, c, u, shape, idle)
         elif kind == KIND_PARTITION:
-            gpu, profile, start = simple_partition(
-                fabric, code, seed, events, demands, c, u, shape, first, use, local.slices[0], local.excl[0]
-            )
+            gpu, profile, start = simple_partition(fabric, code, seed, events, demands, c, u, shape, first, gpus)
         elif code == FGD:
-            candidates = 0
-            for i in range(fabric.shape_gpus[shape]):
-                if demands.allowed[c, u, shape] >> i & 1 and share_fits(
-                    fabric, demands, c, u, first + i, i, use, milli, memory
-                ):
-                    candidates |= 1 << i
-            cpu_after = usage.cpu_left[node] - demands.cpu[c]
-            gpu, _ = prefer_gradient(
-                policy, shape, cpu_after, fabric.shape_gpus[shape], candidates, demands.milli[c, u], frag, milli
-            )
+            candidates = _shares(fabric, demands, c, u, shape, first, gpus)
+            if candidates:
+                _before(fabric, usage, policy, node, cache)
+                cpu = usage.nodes[node, CPU] - demands.pods[c, CPU]
+                asked = demands.units[c, u, ASKED]
+                count = fabric.shape_gpus[shape]
+                gpu, _ = prefer_gradient(policy, shape, cpu, count, candidates, asked, cache.frag[node], gpus)
         else:
-            gpu = simple_share(fabric, code, seed, events, demands, c, u, shape, first, use, milli, memory)
+            gpu = simple_share(fabric, code, seed, events, demands, c, u, shape, first, gpus)
         if gpu != NONE:
-            gpus = 1 << gpu
-        if gpus == 0:
+            taken = 1 << gpu
+        if taken == 0:
             return False
-        out_choice.gpus[u] = gpus
-        out_choice.profile[u] = profile
-        out_choice.start[u] = start
-        take_local(fabric, demands, c, u, first, 0, local, out_choice)
+        _record(out_choice, u, taken, profile, start)
+        idle &= ~taken
+        if units > 1 or code == FGD:
+            take_choice(fabric, demands, c, u, first, out_choice, gpus)
     return True
 
 
@@ -173,22 +203,23 @@ def _simple_score(
     demands: DemandArrays,
     c: int,
     node: int,
-    local: Local,
-    frag: float,
+    cache: Cache,
+    after: Ints,
 ) -> int:
-    """Return the node score of a policy other than the default; row 0 of `local` is the node after the pod."""
+    """Return the node score of a policy other than the default; `after` are the node's GPUs after the pod (FGD)."""
     code = policy.code
     shape = fabric.node_shape[node]
-    first = fabric.gpu_start[node]
-    gpus = fabric.shape_gpus[shape]
-    cpu_left, cpu = usage.cpu_left[node], demands.cpu[c]
+    first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
+    gpus = usage.gpus[first:last]
+    cpu_left, cpu = usage.nodes[node, CPU], demands.pods[c, CPU]
     if code == FGD:
-        return gradient_score(frag, node_frag(policy, shape, cpu_left - cpu, gpus, local.milli[0]))
+        _before(fabric, usage, policy, node, cache)
+        frag = node_frag(policy, shape, cpu_left - cpu, last - first, after)
+        return gradient_score(cache.frag[node], frag)
     if code == UPSTREAM:
-        memory_left = usage.memory_left[node] - demands.memory[c]
-        return upstream(cpu_left - cpu, fabric.node_cpu[node], memory_left, fabric.node_memory[node])
-    milli = usage.gpu_milli[first : first + gpus]
-    gpu_left = idle_milli(gpus, milli)
+        memory_left = usage.nodes[node, MEMORY] - demands.pods[c, MEMORY]
+        return upstream(cpu_left - cpu, fabric.node_size[node, CPU], memory_left, fabric.node_size[node, MEMORY])
+    gpu_left = idle_milli(last - first, gpus)
     if code == DOT_PRODUCT:
         return dot_product(cpu_left, cpu, gpu_left, asked_milli(fabric, demands, c))
     if code == BEST_FIT or code == WORST_FIT:
@@ -197,11 +228,57 @@ def _simple_score(
     if code == GPU_CLUSTERING:
         return clustering(demands, c, gpu_left, usage.hosted[node])
     if code == GPU_PACKING:
-        use, memory = usage.gpu_use[first : first + gpus], usage.gpu_memory[first : first + gpus]
-        return packing(fabric, demands, c, shape, first, usage.free[node], use, milli, memory)
-    if code == SPREAD:
-        return gpu_left * MILLI // (gpus * MILLI) if gpus else 0
+        return packing(fabric, demands, c, shape, first, usage.nodes[node, IDLE], gpus)
+    if code == SPREAD and last > first:
+        return gpu_left // (last - first)
     return 0  # first-fit and random: all feasible nodes are equal
+
+
+@inner_kernel
+def _lacks_room(fabric: FabricArrays, usage: UsageArrays, demands: DemandArrays, c: int, node: int) -> bool:
+    """Whether the node surely cannot serve the first unit: the cheap test that most full nodes end with."""
+    if demands.pods[c, UNITS] == 0:
+        return False
+    if demands.units[c, 0, KIND] == KIND_WHOLE:
+        allowed = demands.allowed[c, 0, fabric.node_shape[node]]
+        return popcount(usage.nodes[node, IDLE] & allowed) < demands.units[c, 0, COUNT]
+    if demands.units[c, 0, KIND] == KIND_SHARE:
+        asked = demands.units[c, 0, ASKED]
+        for g in range(fabric.gpu_start[node], fabric.gpu_start[node + 1]):
+            if usage.gpus[g, LEFT] >= asked:
+                return False
+        return True
+    return False
+
+
+@inner_kernel
+def _search(
+    fabric: FabricArrays,
+    usage: UsageArrays,
+    policy: PolicyArrays,
+    demands: DemandArrays,
+    c: int,
+    node: int,
+    cpu: int,
+    memory: int,
+    local: Ints,
+    out_choice: Choice,
+) -> int:
+    """Look for any allocation of several units; return worth after (default policy), 0 (others) or why there is none."""
+    shape = fabric.node_shape[node]
+    first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
+    _copy_node(usage, first, last, local)
+    found = any_allocation(fabric, demands, c, shape, first, local, out_choice)
+    if found != FOUND:
+        return INFEASIBLE if found == NOT_FOUND else UNDECIDED
+    if policy.code != DOVETAIL:
+        return 0
+    idle = usage.nodes[node, IDLE]
+    for u in range(demands.pods[c, UNITS]):
+        idle &= ~out_choice.gpus[u]
+    row = spare_row(policy, cpu, memory)
+    worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, local[0])
+    return int(worth)
 
 
 @inner_kernel
@@ -212,40 +289,32 @@ def evaluate(
     demands: DemandArrays,
     c: int,
     node: int,
-    worth: int,
-    frag: float,
-    local: Local,
-    work: Work,
+    cache: Cache,
+    local: Ints,
     out_choice: Choice,
 ) -> int:
-    """Return the score of demand class `c` on a node and its devices in `out_choice`; INFEASIBLE or UNDECIDED if none.
-
-    `worth` (default policy) and `frag` (FGD) are those of the node as it is.
-    """
-    work.spare[0] = usage.cpu_left[node] - demands.cpu[c]
-    work.spare[1] = usage.memory_left[node] - demands.memory[c]
-    if work.spare[0] < 0 or work.spare[1] < 0:
+    """Return the score of demand class `c` on a node and its devices in `out_choice`; INFEASIBLE or UNDECIDED if none."""
+    cpu = usage.nodes[node, CPU] - demands.pods[c, CPU]
+    memory = usage.nodes[node, MEMORY] - demands.pods[c, MEMORY]
+    if cpu < 0 or memory < 0 or _lacks_room(fabric, usage, demands, c, node):
         return INFEASIBLE
-    shape = fabric.node_shape[node]
-    first = fabric.gpu_start[node]
-    load_node(fabric, usage, node, local)
+    first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
+    shape, idle = fabric.node_shape[node], usage.nodes[node, IDLE]
+    gpus = usage.gpus[first:last]
+    units = demands.pods[c, UNITS]
+    if units > 1 or policy.code == FGD:
+        _copy_node(usage, first, last, local)
+        gpus = local[0]
     if policy.code == DOVETAIL:
-        score = _serve_preferred(fabric, policy, demands, c, shape, first, local, work, out_choice)
-        served = score != INFEASIBLE
+        score = _serve_preferred(fabric, policy, demands, c, shape, first, idle, cpu, memory, gpus, out_choice)
     else:
-        served = _serve_simply(fabric, usage, policy, demands, c, node, local, frag, out_choice)
-        score = INFEASIBLE
-    if not served:
-        if demands.units[c] < 2:
-            return INFEASIBLE
-        load_node(fabric, usage, node, local)
-        found = any_allocation(fabric, demands, c, shape, first, local, out_choice)
-        if found != FOUND:
-            return INFEASIBLE if found == NOT_FOUND else UNDECIDED
-        if policy.code == DOVETAIL:
-            open_count = open_specs(policy, shape, work.spare[0], work.spare[1], work.specs)
-            score = usable_worth(fabric, policy, shape, first, local, work.specs, open_count, work.keep)
-            score -= shortage(policy, work.spare[0], work.spare[1], work.keep[0], work.keep[1])
+        served = _serve_simply(fabric, usage, policy, demands, c, node, idle, cache, gpus, out_choice)
+        score = 0 if served else INFEASIBLE
+    if score == INFEASIBLE and units > 1:
+        score = _search(fabric, usage, policy, demands, c, node, cpu, memory, local, out_choice)
+    if score <= UNDECIDED:
+        return score
     if policy.code == DOVETAIL:
-        return int(score - worth - policy.rank_weight * node // fabric.node_shape.size)
-    return int(_simple_score(fabric, usage, policy, demands, c, node, local, frag))
+        _before(fabric, usage, policy, node, cache)
+        return int(score - cache.worth[node] - policy.rank_weight * node // fabric.node_shape.size)
+    return int(_simple_score(fabric, usage, policy, demands, c, node, cache, gpus))

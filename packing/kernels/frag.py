@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 
-from packing.kernels.arrays import Ints, PolicyArrays
+from packing.kernels.arrays import LEFT, Ints, PolicyArrays
 from packing.kernels.jit import inner_kernel
 
 
 @inner_kernel
-def node_frag(policy: PolicyArrays, shape: int, cpu_left: int, gpus: int, milli: Ints) -> float:
+def node_frag(policy: PolicyArrays, shape: int, cpu_left: int, gpus: int, state: Ints) -> float:
     """Return the expected compute (thousandths of a GPU) of the node that is idle and useless to a typical pod."""
     total = 0
     for i in range(gpus):
-        total += milli[i]
+        total += state[i, LEFT]
     lack_both = lack_gpu = lack_cpu = cpu_only_ok = cpu_only_short = no_access = 0.0
     for m in range(policy.fgd_weight.size):
         weight = policy.fgd_weight[m]
@@ -36,10 +36,11 @@ def node_frag(policy: PolicyArrays, shape: int, cpu_left: int, gpus: int, milli:
         fitting = 0
         too_small = 0
         for i in range(gpus):
-            if milli[i] >= wanted:
+            left = state[i, LEFT]
+            if left >= wanted:
                 fitting += 1
             else:
-                too_small += milli[i]
+                too_small += left
         if fitting >= policy.fgd_count[m]:
             if enough_cpu:
                 lack_gpu += weight * too_small
@@ -60,7 +61,7 @@ def gradient_score(before: float, after: float) -> int:
 
 @inner_kernel
 def prefer_gradient(
-    policy: PolicyArrays, shape: int, cpu_after: int, gpus: int, candidates: int, asked: int, before: float, milli: Ints
+    policy: PolicyArrays, shape: int, cpu_after: int, gpus: int, candidates: int, asked: int, before: float, state: Ints
 ) -> tuple[int, int]:
     """Return (GPU, score) with FGD's best score for a share of `asked` thousandths among `candidates`, lowest index first."""
     chosen = -1
@@ -68,15 +69,15 @@ def prefer_gradient(
     for i in range(gpus):
         if not candidates >> i & 1:
             continue
-        left = milli[i]
+        left = state[i, LEFT]
         tried = False
         for j in range(i):
-            tried = tried or (bool(candidates >> j & 1) and milli[j] == left)
+            tried = tried or (bool(candidates >> j & 1) and state[j, LEFT] == left)
         if tried:
             continue
-        milli[i] = left - asked
-        score = gradient_score(before, node_frag(policy, shape, cpu_after, gpus, milli))
-        milli[i] = left
+        state[i, LEFT] = left - asked
+        score = gradient_score(before, node_frag(policy, shape, cpu_after, gpus, state))
+        state[i, LEFT] = left
         if chosen == -1 or score > best:
             chosen = i
             best = score

@@ -3,153 +3,62 @@
 from __future__ import annotations
 
 from packing.kernels.arrays import (
+    ASKED,
+    ASKED_MEMORY,
+    COUNT,
+    CPU,
     FREE,
+    LEFT,
+    MEMORY,
+    MEMORY_LEFT,
     MILLI,
     NONE,
     PARTITIONED,
+    SLICES,
+    USE,
+    WISH,
     DemandArrays,
     FabricArrays,
     Ints,
-    Local,
     PolicyArrays,
 )
 from packing.kernels.choose import best_set
-from packing.kernels.devices import give_back, partition_starts, remainder, share_fits, take
+from packing.kernels.devices import partition_starts, remainder, share_fits
 from packing.kernels.jit import inner_kernel
-from packing.kernels.worth import gpu_worth, sets_worth, shortage
-
-
-@inner_kernel
-def usable_worth(
-    fabric: FabricArrays,
-    policy: PolicyArrays,
-    shape: int,
-    first: int,
-    local: Local,
-    specs: Ints,
-    open_count: int,
-    out_keep: Ints,
-) -> int:
-    """Return the worth of the node in `local` but for shortages; `out_keep` gets the millicores and MiB its GPUs need."""
-    total = sets_worth(fabric, policy, shape, local.free[0], specs, open_count)
-    keep_cpu = keep_memory = 0
-    for i in range(fabric.shape_gpus[shape]):
-        total += gpu_worth(
-            fabric,
-            policy,
-            shape,
-            first + i,
-            i,
-            specs,
-            open_count,
-            local.use[0],
-            local.milli[0],
-            local.memory[0],
-            local.slices[0],
-            local.excl[0],
-        )
-        left = remainder(fabric, first + i, i, local.milli[0], local.memory[0])
-        keep_cpu += policy.keep_cpu[left]
-        keep_memory += policy.keep_memory[left]
-    out_keep[0] = keep_cpu
-    out_keep[1] = keep_memory
-    return total
+from packing.kernels.worth import gpu_worth, opened, remainder_worth, sets_worth, shortage
 
 
 @inner_kernel
 def prefer_whole(
-    fabric: FabricArrays, policy: PolicyArrays, demands: DemandArrays, c: int, u: int, shape: int, free: int
+    fabric: FabricArrays, policy: PolicyArrays, demands: DemandArrays, c: int, u: int, shape: int, idle: int
 ) -> tuple[int, int]:
     """Return (set of GPUs, what the quality of its links is worth); the set is 0 where nothing fits."""
-    gpus = best_set(fabric, demands, c, u, shape, free)
-    if gpus == 0:
+    chosen = best_set(fabric, demands, c, u, shape, idle)
+    if chosen == 0:
         return 0, 0
-    count = demands.count[c, u]
-    ideal = fabric.ideal[shape, count]
-    if demands.wish[c, u] == 0 or ideal == 0:
-        return gpus, policy.link_weight * count
-    quality = fabric.quality[fabric.mask_start[shape] + gpus]
-    return gpus, policy.link_weight // MILLI * count * (quality * MILLI // ideal)
+    unit = demands.units[c, u]
+    ideal = fabric.ideal[shape, unit[COUNT]]
+    if unit[WISH] == 0 or ideal == 0:
+        return chosen, policy.link_weight * unit[COUNT]
+    quality = fabric.quality[fabric.mask_start[shape] + chosen]
+    return chosen, policy.link_weight // MILLI * unit[COUNT] * (quality * MILLI // ideal)
 
 
 @inner_kernel
-def _same_gpu(fabric: FabricArrays, first: int, i: int, j: int, local: Local) -> bool:
-    """Whether two GPUs of a node are in the same state, so that trying one is enough."""
-    return bool(
-        local.use[0, i] == local.use[0, j]
-        and local.milli[0, i] == local.milli[0, j]
-        and local.memory[0, i] == local.memory[0, j]
-        and local.slices[0, i] == local.slices[0, j]
-        and local.excl[0, i] == local.excl[0, j]
-        and fabric.gpu_geometry[first + i] == fabric.gpu_geometry[first + j]
-        and fabric.gpu_memory[first + i] == fabric.gpu_memory[first + j]
-    )
+def _saved(policy: PolicyArrays, cpu: int, memory: int, keep: tuple[int, int], before: int, after: int) -> int:
+    """Return by how much the shortage falls when one GPU's remainder goes from `before` to `after` thousandths."""
+    keep_cpu = keep[0] + policy.keep[CPU, after] - policy.keep[CPU, before]
+    keep_memory = keep[1] + policy.keep[MEMORY, after] - policy.keep[MEMORY, before]
+    return shortage(policy, cpu, memory, keep[0], keep[1]) - shortage(policy, cpu, memory, keep_cpu, keep_memory)
 
 
 @inner_kernel
-def _tried(
-    fabric: FabricArrays, policy: PolicyArrays, shape: int, first: int, i: int, candidates: int, local: Local
-) -> bool:
-    """Whether a candidate before `i` is in the same state and wanted by the same specs, so that `i` scores the same."""
-    for j in range(i):
-        if candidates >> j & 1 and _same_gpu(fabric, first, i, j, local):
-            alike = True
-            for m in range(policy.spec_weight.size):
-                allowed = policy.spec_allowed[m, shape]
-                alike = alike and (allowed >> i & 1) == (allowed >> j & 1)
-            if alike:
-                return True
-    return False
-
-
-@inner_kernel
-def _step(
-    fabric: FabricArrays,
-    policy: PolicyArrays,
-    demands: DemandArrays,
-    c: int,
-    u: int,
-    shape: int,
-    first: int,
-    i: int,
-    profile: int,
-    start: int,
-    local: Local,
-    specs: Ints,
-    open_count: int,
-    spare: Ints,
-    keep: Ints,
-) -> int:
-    """Return how the worth of the node changes when GPU `i` serves unit `u`; leaves no trace in `local`.
-
-    `spare` is (millicores, MiB) free on the node once the pod is there, `keep` what its idle GPUs need before this step.
-    """
-    g = first + i
-    use, milli, memory = local.use[0], local.milli[0], local.memory[0]
-    slices, excl = local.slices[0], local.excl[0]
-    change = -gpu_worth(fabric, policy, shape, g, i, specs, open_count, use, milli, memory, slices, excl)
-    before = remainder(fabric, g, i, milli, memory)
-    take(fabric, demands, c, u, g, i, profile, start, use, milli, memory, slices, excl)
-    change += gpu_worth(fabric, policy, shape, g, i, specs, open_count, use, milli, memory, slices, excl)
-    after = remainder(fabric, g, i, milli, memory)
-    give_back(fabric, demands, c, u, g, i, profile, start, use, milli, memory, slices, excl)
-    free = local.free[0]
-    if free >> i & 1:
-        change += sets_worth(fabric, policy, shape, free & ~(1 << i), specs, open_count)
-        change -= sets_worth(fabric, policy, shape, free, specs, open_count)
-    cpu = keep[0] + policy.keep_cpu[after] - policy.keep_cpu[before]
-    ram = keep[1] + policy.keep_memory[after] - policy.keep_memory[before]
-    change += shortage(policy, spare[0], spare[1], keep[0], keep[1])
-    change -= shortage(policy, spare[0], spare[1], cpu, ram)
-    return change
-
-
-@inner_kernel
-def _opened(fabric: FabricArrays, shape: int, idle: int) -> int:
-    """Return the free GPU whose loss hurts the links of the others least, as a one-bit mask; 0 = none is free."""
-    if idle == 0:
+def _lost_idle(fabric: FabricArrays, policy: PolicyArrays, row: int, shape: int, idle: int, i: int) -> int:
+    """Return the change of worth of the idle set when GPU `i` leaves it (0 where it is not in it)."""
+    if not idle >> i & 1:
         return 0
-    return int(fabric.best_none[fabric.set_start[shape] + (1 << fabric.shape_gpus[shape]) + idle])
+    after = sets_worth(fabric, policy, row, shape, idle & ~(1 << i))
+    return after - sets_worth(fabric, policy, row, shape, idle)
 
 
 @inner_kernel
@@ -159,38 +68,54 @@ def prefer_share(
     demands: DemandArrays,
     c: int,
     u: int,
+    row: int,
     shape: int,
     first: int,
-    local: Local,
-    specs: Ints,
-    open_count: int,
-    spare: Ints,
-    keep: Ints,
+    idle: int,
+    cpu: int,
+    memory: int,
+    keep: tuple[int, int],
+    gpus: Ints,
 ) -> tuple[int, int]:
     """Return (GPU whose use for share unit `u` leaves the node worth most, change of worth); NONE = none fits.
 
-    Lowest index on ties. Of the free GPUs only the one whose loss costs the links least is tried.
+    Lowest index on ties. Of the idle GPUs only the one whose loss costs the links least is tried.
     """
-    candidates = 0
-    for i in range(fabric.shape_gpus[shape]):
-        if demands.allowed[c, u, shape] >> i & 1 and share_fits(
-            fabric, demands, c, u, first + i, i, local.use[0], local.milli[0], local.memory[0]
-        ):
-            candidates |= 1 << i
-    idle = candidates & local.free[0]
-    candidates = (candidates & ~idle) | _opened(fabric, shape, idle)
+    unit = demands.units[c, u]
+    allowed = demands.allowed[c, u, shape]
+    fresh = opened(fabric, shape, idle & allowed)
     chosen = NONE
     best = 0
     for i in range(fabric.shape_gpus[shape]):
-        if not candidates >> i & 1 or _tried(fabric, policy, shape, first, i, candidates, local):
+        g = first + i
+        if not allowed >> i & 1 or not share_fits(fabric, unit, g, i, gpus):
             continue
-        change = _step(
-            fabric, policy, demands, c, u, shape, first, i, NONE, NONE, local, specs, open_count, spare, keep
-        )
+        if idle >> i & 1 and not fresh >> i & 1:
+            # The one that costs the links least may be of a class too small for this share.
+            if share_fits(fabric, unit, first + _lowest(fresh), _lowest(fresh), gpus):
+                continue
+        before = remainder(fabric, g, i, gpus)
+        left = gpus[i, LEFT] - unit[ASKED]
+        total = fabric.gpu_memory[g]
+        if total > 0:
+            left = min(left, (gpus[i, MEMORY_LEFT] - unit[ASKED_MEMORY]) * MILLI // total)
+        change = remainder_worth(policy, row, policy.gpu_class[g], left)
+        change -= gpu_worth(fabric, policy, row, g, i, gpus)
+        change += _lost_idle(fabric, policy, row, shape, idle, i)
+        change += _saved(policy, cpu, memory, keep, before, left)
         if chosen == NONE or change > best:
             chosen = i
             best = change
     return chosen, best
+
+
+@inner_kernel
+def _lowest(mask: int) -> int:
+    """Return the index of the lowest set bit of a non-empty mask."""
+    i = 0
+    while not mask >> i & 1:
+        i += 1
+    return i
 
 
 @inner_kernel
@@ -200,38 +125,34 @@ def prefer_partition(
     demands: DemandArrays,
     c: int,
     u: int,
+    row: int,
     shape: int,
     first: int,
-    local: Local,
-    specs: Ints,
-    open_count: int,
-    spare: Ints,
-    keep: Ints,
+    idle: int,
+    cpu: int,
+    memory: int,
+    keep: tuple[int, int],
+    gpus: Ints,
 ) -> tuple[int, int, int, int]:
     """Return (GPU, profile, start, change of worth) that leaves the node worth most; GPU NONE where nothing fits."""
-    candidates = 0
-    idle = 0
-    for i in range(fabric.shape_gpus[shape]):
-        if demands.allowed[c, u, shape] >> i & 1 and fabric.gpu_geometry[first + i] != NONE:
-            if local.use[0, i] == FREE:
-                idle |= 1 << i
-            elif local.use[0, i] == PARTITIONED:
-                candidates |= 1 << i
-    # A GPU fixed in MIG mode is idle without being free for pods; it has no links to lose.
-    candidates |= _opened(fabric, shape, idle & local.free[0]) | (idle & ~local.free[0])
+    allowed = demands.allowed[c, u, shape]
     chosen = profile = start = NONE
     best = 0
     for i in range(fabric.shape_gpus[shape]):
-        if not candidates >> i & 1 or _tried(fabric, policy, shape, first, i, candidates, local):
+        g = first + i
+        z = fabric.gpu_geometry[g]
+        use = gpus[i, USE]
+        if z == NONE or not allowed >> i & 1 or (use != FREE and use != PARTITIONED):
             continue
-        z = fabric.gpu_geometry[first + i]
+        common = _lost_idle(fabric, policy, row, shape, idle, i) - gpu_worth(fabric, policy, row, g, i, gpus)
+        common += _saved(policy, cpu, memory, keep, remainder(fabric, g, i, gpus), 0)
+        slices = gpus[i, SLICES]
         for p in range(fabric.profile_size.shape[1]):
-            if not demands.profiles[c, u, z] >> p & 1:
+            if not demands.profiles[c, u, z] >> p & 1 or not partition_starts(fabric, p, g, i, gpus):
                 continue
-            if not partition_starts(fabric, p, first + i, i, local.use[0], local.slices[0], local.excl[0]):
-                continue
-            at = fabric.best_start[z, p, local.slices[0, i]]
-            change = _step(fabric, policy, demands, c, u, shape, first, i, p, at, local, specs, open_count, spare, keep)
+            at = fabric.best_start[z, p, slices]
+            taken = ((1 << fabric.profile_size[z, p]) - 1) << at
+            change = common + policy.slice_worth[policy.gpu_class[g], row, slices | taken]
             if chosen == NONE or change > best:
                 chosen = i
                 profile = p

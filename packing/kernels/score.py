@@ -9,14 +9,20 @@ from __future__ import annotations
 import math
 
 from packing.kernels.arrays import (
+    ASKED,
+    COUNT,
     FREE,
     HOSTED_KINDS,
     HOSTED_PARTITION,
     HOSTED_SHARE,
+    KIND,
     KIND_SHARE,
     KIND_WHOLE,
+    LEFT,
     MILLI,
     NONE,
+    UNITS,
+    USE,
     DemandArrays,
     FabricArrays,
     Ints,
@@ -32,12 +38,12 @@ MAX_GPU = 8_000.0
 def asked_milli(fabric: FabricArrays, demands: DemandArrays, c: int) -> int:
     """Return the compute a demand asks for, in thousandths of a GPU; a partition counts as the largest it could be."""
     total = 0
-    for u in range(demands.units[c]):
-        kind = demands.kind[c, u]
+    for u in range(demands.pods[c, UNITS]):
+        kind = demands.units[c, u, KIND]
         if kind == KIND_WHOLE:
-            total += MILLI * demands.count[c, u]
+            total += MILLI * demands.units[c, u, COUNT]
         elif kind == KIND_SHARE:
-            total += demands.milli[c, u]
+            total += demands.units[c, u, ASKED]
         else:
             largest = 0
             for z in range(demands.profiles.shape[2]):
@@ -49,11 +55,11 @@ def asked_milli(fabric: FabricArrays, demands: DemandArrays, c: int) -> int:
 
 
 @inner_kernel
-def idle_milli(gpus: int, milli: Ints) -> int:
+def idle_milli(gpus: int, state: Ints) -> int:
     """Return the compute left on a node, in thousandths of a GPU."""
     total = 0
     for i in range(gpus):
-        total += milli[i]
+        total += state[i, LEFT]
     return total
 
 
@@ -76,12 +82,12 @@ def best_fit(cpu_left: int, cpu: int, gpu_left: int, gpu: int) -> int:
 @inner_kernel
 def clustering(demands: DemandArrays, c: int, gpu_left: int, hosted: Ints) -> int:
     """Score by likeness: nodes that host only units of the same kind come first, mixed ones last."""
-    if demands.units[c] == 0:
+    if demands.pods[c, UNITS] == 0:
         return 0
-    kind = demands.kind[c, 0]
+    kind = demands.units[c, 0, KIND]
     wanted = HOSTED_PARTITION
     if kind == KIND_WHOLE:
-        wanted = demands.count[c, 0]
+        wanted = demands.units[c, 0, COUNT]
     elif kind == KIND_SHARE:
         wanted = HOSTED_SHARE
     kinds = 0
@@ -102,12 +108,10 @@ def packing(
     shape: int,
     first: int,
     free: int,
-    use: Ints,
-    milli: Ints,
-    memory: Ints,
+    state: Ints,
 ) -> int:
     """Score by how few idle GPUs must be opened: shared GPUs first, then used nodes, then empty ones."""
-    if demands.units[c] == 0:
+    if demands.pods[c, UNITS] == 0:
         return 0
     gpus = fabric.shape_gpus[shape]
     idle = popcount(free)
@@ -115,21 +119,21 @@ def packing(
         return max(33 - idle, idle)
     opened = 0
     left = 0
-    for u in range(demands.units[c]):
-        kind = demands.kind[c, u]
+    for u in range(demands.pods[c, UNITS]):
+        kind = demands.units[c, u, KIND]
         if kind == KIND_WHOLE:
-            opened += demands.count[c, u]
+            opened += demands.units[c, u, COUNT]
         elif kind == KIND_SHARE:
             fullest = NONE
             for i in range(gpus):
-                if share_fits(fabric, demands, c, u, first + i, i, use, milli, memory) and (
-                    fullest == NONE or milli[i] < milli[fullest]
+                if share_fits(fabric, demands.units[c, u], first + i, i, state) and (
+                    fullest == NONE or state[i, LEFT] < state[fullest, LEFT]
                 ):
                     fullest = i
-            if fullest == NONE or use[fullest] == FREE:
+            if fullest == NONE or state[fullest, USE] == FREE:
                 opened += 1
             else:
-                left += milli[fullest] * 100 // MILLI
+                left += state[fullest, LEFT] * 100 // MILLI
     if opened:
         return max(50 - opened, 33)
     return max(100 - left // 10, 50)

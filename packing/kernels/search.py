@@ -9,19 +9,21 @@ from __future__ import annotations
 from typing import Final
 
 from packing.kernels.arrays import (
-    FREE,
+    COUNT,
+    GPU_COLUMNS,
+    KIND,
     KIND_SHARE,
     KIND_WHOLE,
     MAX_GPUS,
     NONE,
-    PARTITIONED,
+    UNITS,
     Choice,
     DemandArrays,
     FabricArrays,
-    Local,
+    Ints,
 )
 from packing.kernels.choose import links_satisfy, next_subset
-from packing.kernels.devices import partition_starts, share_fits, take
+from packing.kernels.devices import idle_gpus, partition_starts, share_fits, take_choice
 from packing.kernels.jit import inner_kernel
 
 MAX_STEPS: Final = 20_000
@@ -31,41 +33,11 @@ BOUND_HIT: Final = -1
 
 
 @inner_kernel
-def take_local(
-    fabric: FabricArrays, demands: DemandArrays, c: int, u: int, first: int, level: int, local: Local, choice: Choice
-) -> None:
-    """Give the chosen devices of unit `u` away in one row of `local`."""
-    gpus = choice.gpus[u]
+def _copy_level(local: Ints, source: int, target: int) -> None:
+    """Copy one level of `local` to another."""
     for i in range(MAX_GPUS):
-        if gpus >> i & 1:
-            take(
-                fabric,
-                demands,
-                c,
-                u,
-                first + i,
-                i,
-                choice.profile[u],
-                choice.start[u],
-                local.use[level],
-                local.milli[level],
-                local.memory[level],
-                local.slices[level],
-                local.excl[level],
-            )
-    local.free[level] &= ~gpus
-
-
-@inner_kernel
-def _copy_row(local: Local, source: int, target: int) -> None:
-    """Copy one row of `local` to another."""
-    for i in range(MAX_GPUS):
-        local.use[target, i] = local.use[source, i]
-        local.milli[target, i] = local.milli[source, i]
-        local.memory[target, i] = local.memory[source, i]
-        local.slices[target, i] = local.slices[source, i]
-        local.excl[target, i] = local.excl[source, i]
-    local.free[target] = local.free[source]
+        for column in range(GPU_COLUMNS):
+            local[target, i, column] = local[source, i, column]
 
 
 @inner_kernel
@@ -76,8 +48,7 @@ def _next_partition(
     u: int,
     shape: int,
     first: int,
-    level: int,
-    local: Local,
+    gpus: Ints,
     choice: Choice,
 ) -> bool:
     """Step to the next (GPU, profile, start) of a partition unit; False when all were tried."""
@@ -93,16 +64,11 @@ def _next_partition(
         p = at // 8 % profiles
         z = fabric.gpu_geometry[first + i]
         if z != NONE and demands.allowed[c, u, shape] >> i & 1 and demands.profiles[c, u, z] >> p & 1:
-            use = local.use[level, i]
-            if use == FREE or use == PARTITIONED:
-                starts = partition_starts(
-                    fabric, p, first + i, i, local.use[level], local.slices[level], local.excl[level]
-                )
-                if starts >> at % 8 & 1:
-                    choice.gpus[u] = 1 << i
-                    choice.profile[u] = p
-                    choice.start[u] = at % 8
-                    return True
+            if partition_starts(fabric, p, first + i, i, gpus) >> at % 8 & 1:
+                choice.gpus[u] = 1 << i
+                choice.profile[u] = p
+                choice.start[u] = at % 8
+                return True
         at += 1
     return False
 
@@ -115,50 +81,48 @@ def _next_option(
     u: int,
     shape: int,
     first: int,
-    level: int,
-    local: Local,
+    gpus: Ints,
     choice: Choice,
 ) -> bool:
     """Step `choice` of unit `u` (gpus 0 = before the first) to its next legal option; False when all were tried."""
     allowed = demands.allowed[c, u, shape]
-    kind = demands.kind[c, u]
+    kind = demands.units[c, u, KIND]
+    count = demands.units[c, u, COUNT]
     if kind == KIND_WHOLE:
-        free = local.free[level] & allowed
-        gpus = next_subset(free, demands.count[c, u], choice.gpus[u])
-        while gpus and not links_satisfy(fabric, demands, c, u, shape, gpus):
-            gpus = next_subset(free, demands.count[c, u], gpus)
-        choice.gpus[u] = gpus
-        return bool(gpus != 0)
+        free = idle_gpus(fabric, shape, first, gpus) & allowed
+        chosen = next_subset(free, count, choice.gpus[u])
+        while chosen and not links_satisfy(fabric, demands, c, u, shape, chosen):
+            chosen = next_subset(free, count, chosen)
+        choice.gpus[u] = chosen
+        return chosen != 0
     if kind == KIND_SHARE:
         for i in range(fabric.shape_gpus[shape]):
-            fits = share_fits(
-                fabric, demands, c, u, first + i, i, local.use[level], local.milli[level], local.memory[level]
-            )
+            fits = share_fits(fabric, demands.units[c, u], first + i, i, gpus)
             if 1 << i > choice.gpus[u] and allowed >> i & 1 and fits:
                 choice.gpus[u] = 1 << i
                 return True
         return False
-    return bool(_next_partition(fabric, demands, c, u, shape, first, level, local, choice))
+    return bool(_next_partition(fabric, demands, c, u, shape, first, gpus, choice))
 
 
 @inner_kernel
 def any_allocation(
-    fabric: FabricArrays, demands: DemandArrays, c: int, shape: int, first: int, local: Local, out_choice: Choice
+    fabric: FabricArrays, demands: DemandArrays, c: int, shape: int, first: int, local: Ints, out_choice: Choice
 ) -> int:
-    """Fill `out_choice` with some allocation of all units, from the state in row 0; FOUND, NOT_FOUND or BOUND_HIT.
+    """Fill `out_choice` with some allocation of all units, from the state in level 0; FOUND, NOT_FOUND or BOUND_HIT.
 
-    Row u of `local` is the node before unit u; on success row 0 is the node after all of them.
+    Level u of `local` is the node before unit u; on success level 0 is the node after all of them.
     """
-    units = demands.units[c]
+    units = demands.pods[c, UNITS]
     u = 0
     out_choice.gpus[0] = 0
     for _ in range(MAX_STEPS):
-        if _next_option(fabric, demands, c, u, shape, first, u, local, out_choice):
-            _copy_row(local, u, u + 1)
-            take_local(fabric, demands, c, u, first, u + 1, local, out_choice)
+        if _next_option(fabric, demands, c, u, shape, first, local[u], out_choice):
+            _copy_level(local, u, u + 1)
+            take_choice(fabric, demands, c, u, first, out_choice, local[u + 1])
             u += 1
             if u == units:
-                _copy_row(local, u, 0)
+                _copy_level(local, u, 0)
                 return FOUND
             out_choice.gpus[u] = 0
             out_choice.profile[u] = NONE

@@ -6,20 +6,23 @@ Uses the same `decide` and `commit`; a test proves that both ways give the same 
 from __future__ import annotations
 
 from packing.kernels.arrays import (
+    ASKED,
+    ASKED_MEMORY,
+    CPU,
+    KIND,
     KIND_PARTITION,
     KIND_WHOLE,
     MILLI,
     NONE,
+    UNITS,
     Cache,
     Choice,
     DemandArrays,
     FabricArrays,
     Floats,
     Ints,
-    Local,
     PolicyArrays,
     UsageArrays,
-    Work,
 )
 from packing.kernels.commit import commit
 from packing.kernels.decide import decide
@@ -30,15 +33,15 @@ from packing.kernels.jit import hot_kernel, inner_kernel
 @inner_kernel
 def unit_milli(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, g: int, profile: int) -> int:
     """Return how much of GPU `g` unit `u` takes, in thousandths: a share its larger dimension, a partition its slices."""
-    kind = demands.kind[c, u]
+    kind = demands.units[c, u, KIND]
     if kind == KIND_WHOLE:
         return MILLI
     if kind == KIND_PARTITION:
         z = fabric.gpu_geometry[g]
         return int(fabric.profile_size[z, profile] * MILLI // fabric.slice_count[z])
-    milli = demands.milli[c, u]
+    milli = demands.units[c, u, ASKED]
     if fabric.gpu_memory[g] > 0:
-        milli = max(milli, demands.share_memory[c, u] * MILLI // fabric.gpu_memory[g])
+        milli = max(milli, demands.units[c, u, ASKED_MEMORY] * MILLI // fabric.gpu_memory[g])
     return int(milli)
 
 
@@ -46,7 +49,7 @@ def unit_milli(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, g: i
 def choice_milli(fabric: FabricArrays, demands: DemandArrays, c: int, node: int, choice: Choice) -> int:
     """Return how much GPU a pod takes with the devices in `choice`, in thousandths."""
     total = 0
-    for u in range(demands.units[c]):
+    for u in range(demands.pods[c, UNITS]):
         for g in range(fabric.gpu_start[node], fabric.gpu_start[node + 1]):
             if choice.gpus[u] >> (g - fabric.gpu_start[node]) & 1:
                 total += unit_milli(fabric, demands, c, u, g, choice.profile[u])
@@ -57,7 +60,8 @@ def choice_milli(fabric: FabricArrays, demands: DemandArrays, c: int, node: int,
 def node_fragmentation(fabric: FabricArrays, usage: UsageArrays, policy: PolicyArrays, node: int) -> float:
     """Return FGD's fragmentation of one node, thousandths of a GPU."""
     first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
-    return node_frag(policy, fabric.node_shape[node], usage.cpu_left[node], last - first, usage.gpu_milli[first:last])
+    gpus = usage.gpus[first:last]
+    return node_frag(policy, fabric.node_shape[node], usage.nodes[node, CPU], last - first, gpus)
 
 
 @hot_kernel
@@ -68,8 +72,7 @@ def place_all(
     demands: DemandArrays,
     order: Ints,
     cache: Cache,
-    local: Local,
-    work: Work,
+    local: Ints,
     choice: Choice,
     node_frags: Floats,
     out_node: Ints,
@@ -89,12 +92,12 @@ def place_all(
     used = 0
     for at in range(order.size):
         c = order[at]
-        node = decide(fabric, usage, policy, demands, c, cache, local, work, choice)
+        node = decide(fabric, usage, policy, demands, c, cache, local, choice)
         gpus = 0
         if node != NONE:
             commit(fabric, usage, demands, c, node, choice, 1)
             used += choice_milli(fabric, demands, c, node, choice)
-            for u in range(demands.units[c]):
+            for u in range(demands.pods[c, UNITS]):
                 gpus |= choice.gpus[u]
             frag = node_fragmentation(fabric, usage, policy, node)
             total_frag += frag - node_frags[node]

@@ -2,19 +2,19 @@
 
 The worth of a node is the idle compute that a demand drawn from the weighted mix could use, less a price for GPUs that
 will be left without cores or memory, plus what its links and MIG slices keep possible. A decision costs what it takes away.
-All sums are integers, so neither order nor machine changes a result. docs/decisions/0003-default-policy.md derives it.
+The sums over the mix stand in tables (`packing.worthtables`); all are integers, so neither order nor machine changes a
+result. docs/decisions/0003-default-policy.md derives it.
 """
 
 from __future__ import annotations
 
 from packing.kernels.arrays import (
+    CPU,
     FREE,
-    KIND_PARTITION,
-    KIND_SHARE,
-    KIND_WHOLE,
-    MILLI,
-    NONE,
+    MEMORY,
     PARTITIONED,
+    SLICES,
+    USE,
     FabricArrays,
     Ints,
     PolicyArrays,
@@ -24,92 +24,98 @@ from packing.kernels.jit import inner_kernel
 
 
 @inner_kernel
-def open_specs(policy: PolicyArrays, shape: int, cpu_left: int, memory_left: int, out_specs: Ints) -> int:
-    """List the specs that the node's free cores and memory and its GPU models allow; return how many."""
-    found = 0
-    for m in range(policy.spec_weight.size):
-        if (
-            policy.spec_cpu[m] <= cpu_left
-            and policy.spec_memory[m] <= memory_left
-            and policy.spec_allowed[m, shape] != 0
-        ):
-            out_specs[found] = m
-            found += 1
-    return found
+def _steps_up_to(steps: Ints, amount: int) -> int:
+    """Return how many of the rising `steps` are at most `amount`."""
+    low = 0
+    high = steps.size
+    while low < high:
+        middle = (low + high) >> 1
+        if steps[middle] <= amount:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @inner_kernel
-def gpu_worth(
-    fabric: FabricArrays,
-    policy: PolicyArrays,
-    shape: int,
-    g: int,
-    i: int,
-    specs: Ints,
-    open_count: int,
-    use: Ints,
-    milli: Ints,
-    memory: Ints,
-    slices: Ints,
-    excl: Ints,
-) -> int:
-    """Return what one GPU's idle part is worth to specs that need one GPU or less; `i` is also its index in the node."""
-    state = use[i]
-    left = remainder(fabric, g, i, milli, memory)
-    if state != PARTITIONED and left == 0:
-        return 0
-    z = fabric.gpu_geometry[g]
-    usable = policy.remainder_value[left]
-    for at in range(open_count):
-        m = specs[at]
-        if not policy.spec_allowed[m, shape] >> i & 1:
-            continue
-        kind = policy.spec_kind[m]
-        if kind == KIND_SHARE:
-            if state != PARTITIONED and left >= policy.spec_milli[m] and memory[i] >= policy.spec_share_memory[m]:
-                usable += policy.spec_weight[m] * left
-        elif kind == KIND_WHOLE:
-            if state == FREE and policy.spec_count[m] == 1:
-                usable += policy.spec_weight[m] * MILLI
-        elif kind == KIND_PARTITION and z != NONE and (state == FREE or state == PARTITIONED):
-            usable += policy.spec_weight[m] * _partition_use(fabric, z, policy.spec_profiles[m, z], slices[i], excl[i])
-    if state == PARTITIONED:
-        lost = fabric.slice_loss[z, slices[i]] * (policy.slice_weight // 1_000_000) // fabric.slice_count[z]
-        usable -= lost
-    return int(usable)
+def spare_row(policy: PolicyArrays, cpu: int, memory: int) -> int:
+    """Return the table row for a node with so many millicores and MiB to spare."""
+    t = _steps_up_to(policy.cpu_steps, cpu)
+    return t * (policy.memory_steps.size + 1) + _steps_up_to(policy.memory_steps, memory)
 
 
 @inner_kernel
-def _partition_use(fabric: FabricArrays, z: int, profiles: int, slices: int, excl: int) -> int:
-    """Return the share of the GPU (thousandths) that the smallest of `profiles` which still fits would use; 0 = none."""
-    best = 0
-    for p in range(fabric.profile_size.shape[1]):
-        if profiles >> p & 1 and not excl & fabric.excl_block[z, p] and fabric.legal_starts[z, p, slices]:
-            size = fabric.profile_size[z, p] * MILLI // fabric.slice_count[z]
-            if best == 0 or size < best:
-                best = size
-    return int(best)
+def remainder_worth(policy: PolicyArrays, row: int, a: int, left: int) -> int:
+    """Return what `left` thousandths of a GPU of class `a` are worth to specs that need a share."""
+    return int(policy.remainder_value[left] + policy.share_weight[a, row, policy.size_rank[left]] * left)
 
 
 @inner_kernel
-def sets_worth(fabric: FabricArrays, policy: PolicyArrays, shape: int, free: int, specs: Ints, open_count: int) -> int:
-    """Return what the free GPUs together are worth to specs of several GPUs, and what their links add."""
-    usable = 0
-    for at in range(open_count):
-        m = specs[at]
-        if policy.spec_kind[m] == KIND_WHOLE and policy.spec_count[m] > 1:
-            idle = popcount(free & policy.spec_allowed[m, shape])
-            if idle >= policy.spec_count[m]:
-                usable += policy.spec_weight[m] * MILLI * idle
-    return usable + int(fabric.link_excess[fabric.mask_start[shape] + free])
+def gpu_worth(fabric: FabricArrays, policy: PolicyArrays, row: int, g: int, i: int, gpus: Ints) -> int:
+    """Return what one GPU's idle part is worth to specs that need a share or a partition."""
+    a = policy.gpu_class[g]
+    use = gpus[i, USE]
+    if use == PARTITIONED:
+        return int(policy.slice_worth[a, row, gpus[i, SLICES]])
+    worth = remainder_worth(policy, row, a, remainder(fabric, g, i, gpus))
+    if use == FREE:
+        worth += policy.slice_worth[a, row, 0]
+    return int(worth)
 
 
 @inner_kernel
-def shortage(policy: PolicyArrays, cpu_left: int, memory_left: int, keep_cpu: int, keep_memory: int) -> int:
+def sets_worth(fabric: FabricArrays, policy: PolicyArrays, row: int, shape: int, idle: int) -> int:
+    """Return what the idle GPUs are worth to specs of whole GPUs, and what their links add."""
+    worth = fabric.link_excess[fabric.mask_start[shape] + idle]
+    for b in range(policy.set_masks.shape[1]):
+        count = popcount(idle & policy.set_masks[shape, b])
+        worth += policy.set_worth[policy.set_table[shape, b], row, count]
+    return int(worth)
+
+
+@inner_kernel
+def shortage(policy: PolicyArrays, cpu: int, memory: int, keep_cpu: int, keep_memory: int) -> int:
     """Return the price of the cores and memory that the node's idle GPUs will lack."""
     price = 0
-    if keep_cpu > cpu_left:
-        price += policy.cpu_price * (keep_cpu - cpu_left)
-    if keep_memory > memory_left:
-        price += policy.memory_price * (keep_memory - memory_left)
+    if keep_cpu > cpu:
+        price += policy.cpu_price * (keep_cpu - cpu)
+    if keep_memory > memory:
+        price += policy.memory_price * (keep_memory - memory)
     return price
+
+
+@inner_kernel
+def node_worth(
+    fabric: FabricArrays,
+    policy: PolicyArrays,
+    row: int,
+    shape: int,
+    first: int,
+    idle: int,
+    taken: int,
+    cpu: int,
+    memory: int,
+    gpus: Ints,
+) -> tuple[int, int, int]:
+    """Return (worth, millicores, MiB): what the node is worth without `taken`, and what its idle GPUs will need.
+
+    `cpu` and `memory` are the millicores and MiB to spare, `taken` idle GPUs given away whole.
+    """
+    worth = sets_worth(fabric, policy, row, shape, idle & ~taken)
+    keep_cpu = keep_memory = 0
+    for i in range(fabric.shape_gpus[shape]):
+        if taken >> i & 1:
+            continue
+        worth += gpu_worth(fabric, policy, row, first + i, i, gpus)
+        left = remainder(fabric, first + i, i, gpus)
+        keep_cpu += policy.keep[CPU, left]
+        keep_memory += policy.keep[MEMORY, left]
+    return worth - shortage(policy, cpu, memory, keep_cpu, keep_memory), keep_cpu, keep_memory
+
+
+@inner_kernel
+def opened(fabric: FabricArrays, shape: int, idle: int) -> int:
+    """Return the idle GPU whose loss hurts the links of the others least, as a one-bit mask; 0 = none is idle."""
+    if idle == 0:
+        return 0
+    return int(fabric.best_sets[0, fabric.set_start[shape] + (1 << fabric.shape_gpus[shape]) + idle])
