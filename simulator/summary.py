@@ -13,6 +13,9 @@ BASELINE = "fgd"
 
 OURS = "dovetail"
 
+DIGITS = 4
+"""Digits kept of a mean over seeds."""
+
 ALL_VARIANTS = "all"
 """Name of the row that averages over the pod lists."""
 
@@ -75,7 +78,10 @@ def stat(values: Iterable[float | None]) -> Stat | None:
         return None
     numbers = [value for value in known if value is not None]
     sd = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
-    return Stat(mean=statistics.fmean(numbers), sd=sd, low=min(numbers), high=max(numbers))
+    # Rounded once, here: terminal, files and report then agree on the digits they show.
+    return Stat(
+        mean=round(statistics.fmean(numbers), DIGITS), sd=round(sd, DIGITS), low=min(numbers), high=max(numbers)
+    )
 
 
 def _groups(runs: Iterable[RunResult]) -> dict[tuple[str, str], list[RunResult]]:
