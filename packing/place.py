@@ -43,10 +43,10 @@ def scratch_of(usage: Usage, policy: Policy) -> Scratch:
     scratch = by_policy.get(policy)
     nodes = len(usage.fabric.nodes)
     if scratch is None:
-        scratch = Scratch(new_cache(max(8, len(usage.classes)), nodes))
+        scratch = Scratch(new_cache(max(8, len(usage.classes)), nodes, policy.arrays.fgd_sizes.size))
         by_policy[policy] = scratch
     if len(scratch.cache.scores) < len(usage.classes):
-        grown = new_cache(2 * len(usage.classes), nodes)
+        grown = new_cache(2 * len(usage.classes), nodes, policy.arrays.fgd_sizes.size)
         for old, new in zip(scratch.cache, grown, strict=True):
             new[tuple(slice(0, size) for size in old.shape)] = old
         scratch.cache = grown

@@ -87,6 +87,7 @@ def make_policy(
 def _fgd_arrays(mix: DemandMix, fabric: Fabric) -> dict[str, Any]:
     """Return FGD's typical pods as arrays."""
     pods = mix.typical_pods()
+    sizes = sorted({pod.milli for pod in pods})
     allowed = [
         [int(pod.selector == ANY_GPU or mask != 0) for mask in allowed_gpus(fabric, pod.selector)] for pod in pods
     ]
@@ -94,7 +95,8 @@ def _fgd_arrays(mix: DemandMix, fabric: Fabric) -> dict[str, Any]:
         "fgd_weight": np.array([pod.weight for pod in pods], dtype=np.float64),
         "fgd_cpu": np.array([pod.cpu_milli for pod in pods], dtype=np.int64),
         "fgd_count": np.array([pod.count for pod in pods], dtype=np.int64),
-        "fgd_milli": np.array([pod.milli for pod in pods], dtype=np.int64),
+        "fgd_sizes": np.array(sizes, dtype=np.int64),
+        "fgd_level": np.array([sizes.index(pod.milli) for pod in pods], dtype=np.int64),
         "fgd_allowed": np.array(allowed, dtype=np.int64).reshape(len(pods), len(fabric.shapes)),
     }
 

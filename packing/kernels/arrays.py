@@ -163,7 +163,8 @@ class PolicyArrays(NamedTuple):
     fgd_weight: Floats  # [F] popularity
     fgd_cpu: Ints  # [F]
     fgd_count: Ints  # [F] GPUs; 0 = CPU only
-    fgd_milli: Ints  # [F] per GPU
+    fgd_sizes: Ints  # [L] distinct thousandths per GPU
+    fgd_level: Ints  # [F] index into fgd_sizes
     fgd_allowed: Ints  # [F, S] 1 where the node shape is allowed
     # The default policy.
     cpu_steps: Ints  # [T] millicores, rising
@@ -191,6 +192,7 @@ class Cache(NamedTuple):
     worth: Ints  # [N] default policy
     frag: Floats  # [N] FGD
     node_seen: Ints  # [N] version of the node when `worth` or `frag` was computed
+    frag_scratch: Ints  # [2, L] work space of FGD
 
 
 class Choice(NamedTuple):
@@ -211,12 +213,13 @@ def new_choice(units: int) -> Choice:
     return Choice(*(np.full(max(1, units), NONE, dtype=np.int64) for _ in range(3)))
 
 
-def new_cache(classes: int, nodes: int) -> Cache:
-    """Return an empty cache."""
+def new_cache(classes: int, nodes: int, fgd_sizes: int) -> Cache:
+    """Return an empty cache for a policy whose typical pods have so many distinct sizes."""
     return Cache(
         scores=np.full((classes, nodes), INFEASIBLE, dtype=np.int64),
         seen=np.full((classes, nodes), NONE, dtype=np.int64),
         worth=np.zeros(nodes, dtype=np.int64),
         frag=np.zeros(nodes, dtype=np.float64),
         node_seen=np.full(nodes, NONE, dtype=np.int64),
+        frag_scratch=np.zeros((2, fgd_sizes), dtype=np.int64),
     )

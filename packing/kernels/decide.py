@@ -46,16 +46,18 @@ def _refresh(
 
 @inner_kernel
 def _draw_feasible(seed: int, events: int, scores: Ints) -> int:
-    """Return a uniformly drawn feasible node, or NONE."""
-    chosen = NONE
-    best = NONE
+    """Return a uniformly drawn feasible node; there is one."""
+    feasible = 0
     for node in range(scores.size):
         if scores[node] > UNDECIDED:
-            key = draw(seed, events, node)
-            if key > best:
-                best = key
-                chosen = node
-    return chosen
+            feasible += 1
+    skip = draw(seed, events, feasible) % feasible
+    for node in range(scores.size):
+        if scores[node] > UNDECIDED:
+            if skip == 0:
+                return node
+            skip -= 1
+    return NONE
 
 
 @hot_kernel

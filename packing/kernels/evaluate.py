@@ -90,7 +90,7 @@ def _before(fabric: FabricArrays, usage: UsageArrays, policy: PolicyArrays, node
         worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, gpus)
         cache.worth[node] = worth
     elif policy.code == FGD:
-        cache.frag[node] = node_frag(policy, shape, cpu, last - first, gpus)
+        cache.frag[node] = node_frag(policy, shape, cpu, last - first, gpus, cache.frag_scratch)
     cache.node_seen[node] = usage.version[node]
 
 
@@ -181,7 +181,8 @@ def _serve_simply(
                 cpu = usage.nodes[node, CPU] - demands.pods[c, CPU]
                 asked = demands.units[c, u, ASKED]
                 count = fabric.shape_gpus[shape]
-                gpu, _ = prefer_gradient(policy, shape, cpu, count, candidates, asked, cache.frag[node], gpus)
+                before = cache.frag[node]
+                gpu, _ = prefer_gradient(policy, shape, cpu, count, candidates, asked, before, gpus, cache.frag_scratch)
         else:
             gpu = simple_share(fabric, code, seed, events, demands, c, u, shape, first, gpus)
         if gpu != NONE:
@@ -214,7 +215,7 @@ def _simple_score(
     cpu_left, cpu = usage.nodes[node, CPU], demands.pods[c, CPU]
     if code == FGD:
         _before(fabric, usage, policy, node, cache)
-        frag = node_frag(policy, shape, cpu_left - cpu, last - first, after)
+        frag = node_frag(policy, shape, cpu_left - cpu, last - first, after, cache.frag_scratch)
         return gradient_score(cache.frag[node], frag)
     if code == UPSTREAM:
         memory_left = usage.nodes[node, MEMORY] - demands.pods[c, MEMORY]

@@ -14,16 +14,28 @@ from packing.kernels.jit import inner_kernel
 
 
 @inner_kernel
-def node_frag(policy: PolicyArrays, shape: int, cpu_left: int, gpus: int, state: Ints) -> float:
-    """Return the expected compute (thousandths of a GPU) of the node that is idle and useless to a typical pod."""
+def node_frag(policy: PolicyArrays, shape: int, cpu_left: int, gpus: int, state: Ints, scratch: Ints) -> float:
+    """Return the expected compute (thousandths of a GPU) of the node that is idle and useless to a typical pod.
+
+    `scratch` [2, distinct sizes] spares counting the GPUs again for every typical pod of one size.
+    """
     total = 0
     for i in range(gpus):
         total += state[i, LEFT]
+    for level in range(policy.fgd_sizes.size):
+        fitting = too_small = 0
+        for i in range(gpus):
+            left = state[i, LEFT]
+            if left >= policy.fgd_sizes[level]:
+                fitting += 1
+            else:
+                too_small += left
+        scratch[0, level] = fitting
+        scratch[1, level] = too_small
     lack_both = lack_gpu = lack_cpu = cpu_only_ok = cpu_only_short = no_access = 0.0
     for m in range(policy.fgd_weight.size):
         weight = policy.fgd_weight[m]
         enough_cpu = cpu_left >= policy.fgd_cpu[m]
-        wanted = policy.fgd_milli[m]
         if policy.fgd_count[m] == 0:
             if enough_cpu:
                 cpu_only_ok += weight * total
@@ -33,14 +45,7 @@ def node_frag(policy: PolicyArrays, shape: int, cpu_left: int, gpus: int, state:
         if policy.fgd_allowed[m, shape] == 0:
             no_access += weight * total
             continue
-        fitting = 0
-        too_small = 0
-        for i in range(gpus):
-            left = state[i, LEFT]
-            if left >= wanted:
-                fitting += 1
-            else:
-                too_small += left
+        fitting, too_small = scratch[0, policy.fgd_level[m]], scratch[1, policy.fgd_level[m]]
         if fitting >= policy.fgd_count[m]:
             if enough_cpu:
                 lack_gpu += weight * too_small
@@ -61,7 +66,15 @@ def gradient_score(before: float, after: float) -> int:
 
 @inner_kernel
 def prefer_gradient(
-    policy: PolicyArrays, shape: int, cpu_after: int, gpus: int, candidates: int, asked: int, before: float, state: Ints
+    policy: PolicyArrays,
+    shape: int,
+    cpu_after: int,
+    gpus: int,
+    candidates: int,
+    asked: int,
+    before: float,
+    state: Ints,
+    scratch: Ints,
 ) -> tuple[int, int]:
     """Return (GPU, score) with FGD's best score for a share of `asked` thousandths among `candidates`, lowest index first."""
     chosen = -1
@@ -76,7 +89,7 @@ def prefer_gradient(
         if tried:
             continue
         state[i, LEFT] = left - asked
-        score = gradient_score(before, node_frag(policy, shape, cpu_after, gpus, state))
+        score = gradient_score(before, node_frag(policy, shape, cpu_after, gpus, state, scratch))
         state[i, LEFT] = left
         if chosen == -1 or score > best:
             chosen = i

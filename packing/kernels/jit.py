@@ -66,5 +66,6 @@ def inner_kernel(function: F) -> F:
         _nrt=False,
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
+        forceinline=True,
     )(function)
     return compiled

@@ -57,11 +57,13 @@ def choice_milli(fabric: FabricArrays, demands: DemandArrays, c: int, node: int,
 
 
 @inner_kernel
-def node_fragmentation(fabric: FabricArrays, usage: UsageArrays, policy: PolicyArrays, node: int) -> float:
+def node_fragmentation(
+    fabric: FabricArrays, usage: UsageArrays, policy: PolicyArrays, node: int, scratch: Ints
+) -> float:
     """Return FGD's fragmentation of one node, thousandths of a GPU."""
     first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
     gpus = usage.gpus[first:last]
-    return node_frag(policy, fabric.node_shape[node], usage.nodes[node, CPU], last - first, gpus)
+    return node_frag(policy, fabric.node_shape[node], usage.nodes[node, CPU], last - first, gpus, scratch)
 
 
 @hot_kernel
@@ -87,7 +89,7 @@ def place_all(
     """
     total_frag = 0.0
     for node in range(node_frags.size):
-        node_frags[node] = node_fragmentation(fabric, usage, policy, node)
+        node_frags[node] = node_fragmentation(fabric, usage, policy, node, cache.frag_scratch)
         total_frag += node_frags[node]
     used = 0
     for at in range(order.size):
@@ -99,7 +101,7 @@ def place_all(
             used += choice_milli(fabric, demands, c, node, choice)
             for u in range(demands.pods[c, UNITS]):
                 gpus |= choice.gpus[u]
-            frag = node_fragmentation(fabric, usage, policy, node)
+            frag = node_fragmentation(fabric, usage, policy, node, cache.frag_scratch)
             total_frag += frag - node_frags[node]
             node_frags[node] = frag
         out_node[at] = node
