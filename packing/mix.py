@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class DemandMix:
         counts: Counter[tuple[int, int, int, str, Selector]] = Counter()
         for demand, number in self.counts:
             for milli, gpus, selector in _fgd_parts(demand):
-                counts[demand.cpu_milli, milli, gpus, "|".join(sorted(selector.products)), selector] += number
+                counts[demand.cpu_milli, milli, gpus, "|".join(selector.products), selector] += number
         ranked = sorted(counts.items(), key=lambda item: (item[1], *item[0][:4]), reverse=True)
         total = float(sum(counts.values()))
         chosen: list[tuple[tuple[int, int, int, str, Selector], float]] = []
@@ -87,7 +87,8 @@ class DemandMix:
         counts: Counter[Spec] = Counter()
         for demand, number in self.counts:
             for request in demand.requests:
-                counts[Spec(cpu_milli=demand.cpu_milli, memory_mib=demand.memory_mib, request=request)] += number
+                plain = replace(request, selector=_canonical(request.selector))
+                counts[Spec(cpu_milli=demand.cpu_milli, memory_mib=demand.memory_mib, request=plain)] += number
         total = sum(number for _, number in self.counts)
         covered = sum(number for demand, number in self.counts if not demand.requests)
         chosen = []
@@ -120,6 +121,12 @@ class DemandMix:
         return sum(n * d.cpu_milli for d, n in pods) / gpus, sum(n * d.memory_mib for d, n in pods) / gpus
 
 
+def _canonical(selector: Selector) -> Selector:
+    """Return one spelling for selectors that admit the same GPUs."""
+    products = tuple(sorted(set(selector.products)))
+    return replace(selector, products=products, architectures=tuple(sorted(set(selector.architectures))))
+
+
 def _gpus(request: Request) -> float:
     """Return how many GPUs a request takes; a partition is counted apart."""
     match request:
@@ -145,7 +152,7 @@ def _fgd_parts(demand: Demand) -> list[tuple[int, int, Selector]]:
 
 def _request_key(request: Request) -> tuple[str, ...]:
     """Order requests of different kinds without comparing enums or sets."""
-    products = "|".join(sorted(request.selector.products))
+    products = "|".join(request.selector.products)
     match request:
         case WholeRequest():
             return ("whole", f"{request.count:04}", request.link.value, f"{request.min_gbps:012.3f}", products)

@@ -50,11 +50,12 @@ class MigMode(StrEnum):
 class Selector:
     """Which GPUs a request may use. Empty fields select everything.
 
-    Evaluated once per distinct GPU model of a node shape, never per device.
+    Evaluated once per distinct GPU model of a node shape, never per device. Names are kept as they were spelled, since
+    the published FGD counts "A|B" and "B|A" as two kinds of pod.
     """
 
-    products: frozenset[str] = frozenset()
-    architectures: frozenset[str] = frozenset()
+    products: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
     min_memory_mib: int = 0
 
     def matches(self, gpu: GpuModel) -> bool:

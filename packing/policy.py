@@ -36,7 +36,7 @@ POLICIES = tuple(CODES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constants:
-    """Weights of the default policy, all in whole GPUs of future demand. docs/decisions/0003 says how they were chosen."""
+    """Weights of the default policy, in whole GPUs of future demand. docs/decisions/0003 says how they were chosen."""
 
     size_exponent: float = field(default=2.0, metadata={"help": "a spec of g GPUs weighs g^-exponent in the mix"})
     value: float = field(default=10.0, metadata={"help": "weight of the value of a GPU's remainder"})
@@ -56,7 +56,7 @@ class Constants:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Policy:
-    """A policy bound to a fabric and a mix. Compared by identity: what was computed for one is never used for another."""
+    """A policy bound to a fabric and a mix. Compared by identity: what was computed for one never serves another."""
 
     name: str
     arrays: PolicyArrays

@@ -1,7 +1,7 @@
 """What is in use: the only mutable state of the core, changed by `apply`, `release` and `rollback` alone.
 
-Every change of a node raises its version, also a rollback, so that nothing remembered of a node is ever mistaken for the
-present. A decision made on an older state is refused, with nothing changed, where its devices are no longer free.
+Every change of a node raises its version, also a rollback, so that nothing remembered of a node is ever mistaken for
+the present. A decision made on an older state is refused, with nothing changed, where its devices are no longer free.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from packing.classes import DemandClasses
 from packing.fabric import Fabric
+from packing.kernels.amounts import choice_milli
 from packing.kernels.arrays import (
     COUNT,
     CPU,
@@ -85,6 +86,12 @@ class Usage:
         if held is None:
             raise InvalidInputError(f"claim {claim}", "", "holds nothing; was it applied, or released before?")
         self._commit(claim, held, -1)
+
+    def taken_milli(self, claim: ClaimId) -> int:
+        """Return how much GPU `claim` holds, in thousandths of a GPU (`packing.kernels.amounts`)."""
+        held = self.claims[claim]
+        arrays = self.classes.arrays
+        return int(choice_milli(self.fabric.arrays, arrays, held.demand_class, held.node, held.choice()))
 
     def checkpoint(self) -> Checkpoint:
         """Start remembering changes; `rollback` or `forget` ends it. Checkpoints nest."""

@@ -1,8 +1,8 @@
 """Folds the demand mix into tables, so that what a node is worth to it costs a look-up per GPU.
 
-A spec of the mix counts on a node that has its cores and memory to spare; on a GPU, once the GPU has its size left. Both
-are thresholds, so the sum over all specs is a step function of (spare cores, spare memory, remainder), tabulated here.
-`packing.reference` computes the same sums spec by spec.
+A spec of the mix counts on a node that has its cores and memory to spare; on a GPU, once the GPU has its size left.
+Both are thresholds, so the sum over all specs is a step function of (spare cores, spare memory, remainder), tabulated
+here. `packing.reference` computes the same sums spec by spec.
 """
 
 from __future__ import annotations
@@ -128,8 +128,10 @@ def _partitions(mix: tuple[Weighted, ...], fabric: Fabric, z: int, wants: list[i
     masks = []
     for item, wanted in zip(mix, wants, strict=True):
         request = item.spec.request
-        fits = wanted and z != NONE and isinstance(request, PartitionRequest)
-        masks.append(satisfying_profiles(fabric.geometries[z], request) if fits else 0)
+        if wanted and z != NONE and isinstance(request, PartitionRequest):
+            masks.append(satisfying_profiles(fabric.geometries[z], request))
+        else:
+            masks.append(0)
     return tuple(masks)
 
 
@@ -148,7 +150,7 @@ def _share_tables(mix: tuple[Weighted, ...], profiles: tuple[_GpuProfile, ...], 
 def _slice_table(
     mix: tuple[Weighted, ...], fabric: Fabric, profiles: tuple[_GpuProfile, ...], rows: _Rows, slice_weight: int
 ) -> Int64:
-    """[A, TQ, 256] nano-GPU that a GPU's free slices are worth, 0 for GPUs that cannot be partitioned."""
+    """Return [A, TQ, 256] nano-GPU that a GPU's free slices are worth, 0 for GPUs that cannot be partitioned."""
     width = SLICE_STATES if any(profile.geometry != NONE for profile in profiles) else 1
     table = rows.table(len(profiles), width)
     for a, profile in enumerate(profiles):

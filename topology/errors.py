@@ -16,6 +16,10 @@ class InvalidInputError(ValueError):
         self.problem = problem
         super().__init__(f"{obj}: {field}: {problem}" if field else f"{obj}: {problem}")
 
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[object, ...]]:
+        """Pickle by the arguments, so that an error crosses process borders whole."""
+        return type(self), (self.obj, self.field, self.problem)
+
 
 class InvalidInputsError(InvalidInputError):
     """Several faults of one input, gathered so that its author can mend them in one go."""
@@ -26,3 +30,7 @@ class InvalidInputsError(InvalidInputError):
         self.faults = faults
         listed = "".join(f"\n  {fault}" for fault in faults)
         super().__init__(obj, "", f"{len(faults)} faults{listed}")
+
+    def __reduce__(self) -> tuple[type[InvalidInputError], tuple[object, ...]]:
+        """Pickle by the arguments."""
+        return type(self), (self.obj, self.faults)

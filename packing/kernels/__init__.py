@@ -1,1 +1,1 @@
-"""Compiled loops over plain integer arrays, one question each; `packing.reference` answers the same in slow plain Python."""
+"""Compiled loops over plain integer arrays, one question each; `packing.reference` answers the same in plain Python."""

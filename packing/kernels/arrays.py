@@ -1,8 +1,8 @@
 """The arrays that kernels read and write, and the integer codes in them.
 
-Nodes are indexed in tie order (rank, then name), so the first of several best nodes is the one that wins. N nodes, G GPUs
-(all nodes' GPUs in one row, node n owning `gpu_start[n]:gpu_start[n + 1]`), S node shapes, Z MIG geometries, P profiles
-of the longest geometry, C demand classes, U units (device requests) of the longest demand.
+Nodes are indexed in tie order (rank, then name), so the first of several best nodes is the one that wins. N nodes, G
+GPUs (all nodes' GPUs in one row, node n owning `gpu_start[n]:gpu_start[n + 1]`), S node shapes, Z MIG geometries, P
+profiles of the longest geometry, C demand classes, U units (device requests) of the longest demand.
 """
 
 from __future__ import annotations

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from packing.kernels.arrays import (
+    COUNT,
     FGD,
     FIRST_FIT,
-    COUNT,
     LEFT,
     MIN_QUALITY,
     NONE,
     RANDOM,
-    SPREAD,
     SLICES,
+    SPREAD,
     UPSTREAM,
     WISH,
     WISH_PREFER,
@@ -71,7 +71,7 @@ def next_subset(mask: int, count: int, after: int) -> int:
     """Return the smallest `count`-subset of `mask` that is numerically larger than `after` (0 = the first), or 0."""
     if after == 0:
         return lowest_bits(mask, count) if popcount(mask) >= count else 0
-    # The subsets of `mask` in numerical order are the images of 0..2^p in the bits of `mask`; step to the next of equal size.
+    # In numerical order, the subsets of `mask` are 0..2^p spread over its bits; step to the next of equal size.
     packed = 0
     bit = 0
     rest = mask
@@ -161,11 +161,11 @@ def simple_share(
     for i in range(fabric.shape_gpus[shape]):
         if not allowed >> i & 1 or not share_fits(fabric, demands.units[c, u], first + i, i, gpus):
             continue
-        if code == FIRST_FIT or code == UPSTREAM:
+        if code in (FIRST_FIT, UPSTREAM):
             return i
         if code == RANDOM:
             key = draw(seed, events, first + i)
-        elif code == WORST_FIT or code == SPREAD:
+        elif code in (WORST_FIT, SPREAD):
             key = -gpus[i, LEFT]
         else:
             key = gpus[i, LEFT]
@@ -220,7 +220,7 @@ def simple_partition(
 @inner_kernel
 def _simple_start(fabric: FabricArrays, code: int, z: int, p: int, slices: int, starts: int) -> int:
     """Return the start a simple policy takes among the legal ones."""
-    if code == FIRST_FIT or code == UPSTREAM or code == WORST_FIT or code == SPREAD or code == RANDOM:
+    if code in (FIRST_FIT, UPSTREAM, WORST_FIT, SPREAD, RANDOM):
         lowest = 0
         while not starts >> lowest & 1:
             lowest += 1
@@ -232,15 +232,15 @@ def _simple_start(fabric: FabricArrays, code: int, z: int, p: int, slices: int, 
 def _partition_key(
     fabric: FabricArrays, code: int, seed: int, events: int, z: int, p: int, g: int, slices: int, start: int
 ) -> int:
-    """Return what a simple policy minimises among GPUs for a partition: index, free slices, stranded slices or chance."""
+    """Return what a simple policy minimises among GPUs for a partition: free slices, stranded slices or chance."""
     if code == RANDOM:
         return draw(seed, events, g)
     if code == FGD:
         after = slices | ((1 << fabric.profile_size[z, p]) - 1) << start
         return int(fabric.slice_loss[z, after] - fabric.slice_loss[z, slices])
     free = fabric.slice_count[z] - popcount(slices)
-    if code == WORST_FIT or code == SPREAD:
+    if code in (WORST_FIT, SPREAD):
         return -int(free)
-    if code == FIRST_FIT or code == UPSTREAM:
+    if code in (FIRST_FIT, UPSTREAM):
         return 0
     return int(free)

@@ -1,7 +1,7 @@
 """The one place that says what a GPU can serve and what serving it changes.
 
-All functions work on row `i` of a table of GPU states: either the whole cluster's (`UsageArrays.gpus`) or one node's while
-a demand is being tried on it. `g` is always the cluster-wide index, by which the static tables are read.
+All functions work on row `i` of a table of GPU states: either the whole cluster's (`UsageArrays.gpus`) or one node's
+while a demand is being tried on it. `g` is always the cluster-wide index, by which the static tables are read.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def _simple_score(
     gpu_left = idle_milli(last - first, gpus)
     if code == DOT_PRODUCT:
         return dot_product(cpu_left, cpu, gpu_left, asked_milli(fabric, demands, c))
-    if code == BEST_FIT or code == WORST_FIT:
+    if code in (BEST_FIT, WORST_FIT):
         score = best_fit(cpu_left, cpu, gpu_left, asked_milli(fabric, demands, c))
         return score if code == BEST_FIT else -score
     if code == GPU_CLUSTERING:
@@ -265,7 +265,7 @@ def _search(
     local: Ints,
     out_choice: Choice,
 ) -> int:
-    """Look for any allocation of several units; return worth after (default policy), 0 (others) or why there is none."""
+    """Look for any allocation of several units; return worth after (default policy), 0 (others) or why not."""
     shape = fabric.node_shape[node]
     first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
     _copy_node(usage, first, last, local)
@@ -294,7 +294,7 @@ def evaluate(
     local: Ints,
     out_choice: Choice,
 ) -> int:
-    """Return the score of demand class `c` on a node and its devices in `out_choice`; INFEASIBLE or UNDECIDED if none."""
+    """Return the score of class `c` on a node and its devices in `out_choice`; INFEASIBLE or UNDECIDED if none."""
     cpu = usage.nodes[node, CPU] - demands.pods[c, CPU]
     memory = usage.nodes[node, MEMORY] - demands.pods[c, MEMORY]
     if cpu < 0 or memory < 0 or _lacks_room(fabric, usage, demands, c, node):

@@ -76,7 +76,7 @@ def prefer_gradient(
     state: Ints,
     scratch: Ints,
 ) -> tuple[int, int]:
-    """Return (GPU, score) with FGD's best score for a share of `asked` thousandths among `candidates`, lowest index first."""
+    """Return (GPU, score) of FGD's best GPU for a share of `asked` thousandths; lowest index on ties."""
     chosen = -1
     best = 0
     for i in range(gpus):

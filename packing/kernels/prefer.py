@@ -90,10 +90,10 @@ def prefer_share(
         g = first + i
         if not allowed >> i & 1 or not share_fits(fabric, unit, g, i, gpus):
             continue
-        if idle >> i & 1 and not fresh >> i & 1:
-            # The one that costs the links least may be of a class too small for this share.
-            if share_fits(fabric, unit, first + _lowest(fresh), _lowest(fresh), gpus):
-                continue
+        # The idle GPU that costs the links least may be of a class too small for this share.
+        spared = idle & ~fresh
+        if spared >> i & 1 and share_fits(fabric, unit, first + _lowest(fresh), _lowest(fresh), gpus):
+            continue
         before = remainder(fabric, g, i, gpus)
         left = gpus[i, LEFT] - unit[ASKED]
         total = fabric.gpu_memory[g]

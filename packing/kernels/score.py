@@ -1,4 +1,4 @@
-"""Node scores of the published policies, exactly as the FGD benchmark computes them (integers 0..100, larger is better).
+"""Node scores of the published policies, exactly as the FGD benchmark computes them (0..100, larger is better).
 
 Source: hkust-adsl/kubernetes-scheduler-simulator, whose constants (128 cores, 8 GPUs) these are. The scores of the
 Kubernetes default plugins (`upstream`) follow kube-scheduler's NodeResourcesFit and NodeResourcesBalancedAllocation.

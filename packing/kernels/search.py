@@ -1,7 +1,8 @@
 """Finds some allocation of several units on one node whenever one exists, by depth-first search bounded in steps.
 
-Only pods with several requests come here, and only after the policy's own choices met a dead end. Steps, not time, bound
-the search, so that every machine answers alike; hitting the bound is reported, never passed off as "does not fit".
+Only pods with several requests come here, and only after the policy's own choices met a dead end. Steps, not time,
+bound the search, so that every machine answers alike; hitting the bound is reported, never passed off as "does not
+fit".
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ def _next_partition(
         i = at // (profiles * 8)
         p = at // 8 % profiles
         z = fabric.gpu_geometry[first + i]
-        if z != NONE and demands.allowed[c, u, shape] >> i & 1 and demands.profiles[c, u, z] >> p & 1:
-            if partition_starts(fabric, p, first + i, i, gpus) >> at % 8 & 1:
-                choice.gpus[u] = 1 << i
-                choice.profile[u] = p
-                choice.start[u] = at % 8
-                return True
+        asked = z != NONE and demands.allowed[c, u, shape] >> i & 1 and demands.profiles[c, u, z] >> p & 1
+        if asked and partition_starts(fabric, p, first + i, i, gpus) >> at % 8 & 1:
+            choice.gpus[u] = 1 << i
+            choice.profile[u] = p
+            choice.start[u] = at % 8
+            return True
         at += 1
     return False
 

@@ -1,18 +1,13 @@
-"""A row of arrivals decided and applied one after the other: the loop of `place()` and `Usage.apply` without Python between.
+"""A row of arrivals, decided and applied one by one: the loop of `place()` and `Usage.apply` without Python between.
 
 Uses the same `decide` and `commit`; a test proves that both ways give the same placements.
 """
 
 from __future__ import annotations
 
+from packing.kernels.amounts import choice_milli
 from packing.kernels.arrays import (
-    ASKED,
-    ASKED_MEMORY,
     CPU,
-    KIND,
-    KIND_PARTITION,
-    KIND_WHOLE,
-    MILLI,
     NONE,
     UNITS,
     Cache,
@@ -28,32 +23,6 @@ from packing.kernels.commit import commit
 from packing.kernels.decide import decide
 from packing.kernels.frag import node_frag
 from packing.kernels.jit import hot_kernel, inner_kernel
-
-
-@inner_kernel
-def unit_milli(fabric: FabricArrays, demands: DemandArrays, c: int, u: int, g: int, profile: int) -> int:
-    """Return how much of GPU `g` unit `u` takes, in thousandths: a share its larger dimension, a partition its slices."""
-    kind = demands.units[c, u, KIND]
-    if kind == KIND_WHOLE:
-        return MILLI
-    if kind == KIND_PARTITION:
-        z = fabric.gpu_geometry[g]
-        return int(fabric.profile_size[z, profile] * MILLI // fabric.slice_count[z])
-    milli = demands.units[c, u, ASKED]
-    if fabric.gpu_memory[g] > 0:
-        milli = max(milli, demands.units[c, u, ASKED_MEMORY] * MILLI // fabric.gpu_memory[g])
-    return int(milli)
-
-
-@inner_kernel
-def choice_milli(fabric: FabricArrays, demands: DemandArrays, c: int, node: int, choice: Choice) -> int:
-    """Return how much GPU a pod takes with the devices in `choice`, in thousandths."""
-    total = 0
-    for u in range(demands.pods[c, UNITS]):
-        for g in range(fabric.gpu_start[node], fabric.gpu_start[node + 1]):
-            if choice.gpus[u] >> (g - fabric.gpu_start[node]) & 1:
-                total += unit_milli(fabric, demands, c, u, g, choice.profile[u])
-    return total
 
 
 @inner_kernel

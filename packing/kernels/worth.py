@@ -1,9 +1,9 @@
 """What a node is still worth to the demand to come, in thousand-millionths of a whole GPU (the default policy).
 
 The worth of a node is the idle compute that a demand drawn from the weighted mix could use, less a price for GPUs that
-will be left without cores or memory, plus what its links and MIG slices keep possible. A decision costs what it takes away.
-The sums over the mix stand in tables (`packing.worthtables`); all are integers, so neither order nor machine changes a
-result. docs/decisions/0003-default-policy.md derives it.
+will be left without cores or memory, plus what its links and MIG slices keep possible. A decision costs what it takes
+away. The sums over the mix stand in tables (`packing.worthtables`); all are integers, so neither order nor machine
+changes a result. docs/decisions/0003-default-policy.md derives it.
 """
 
 from __future__ import annotations

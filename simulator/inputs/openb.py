@@ -189,7 +189,7 @@ def _requests(row: Row) -> tuple[Request, ...]:
     milli = row.integer("gpu_milli", low=1, high=WHOLE_MILLI)
     if milli < WHOLE_MILLI and count > 1 and not row.faults:
         row.fault("gpu_milli", f"is a part of a GPU on a pod with {count} GPUs; write {WHOLE_MILLI}, or num_gpu 1")
-    products = frozenset(filter(None, (name.strip() for name in row.text("gpu_spec").split("|"))))
+    products = tuple(filter(None, (name.strip() for name in row.text("gpu_spec").split("|"))))
     selector = Selector(products=products) if products else ANY_GPU
     if milli < WHOLE_MILLI:
         return (ShareRequest(compute_milli=milli, selector=selector),)

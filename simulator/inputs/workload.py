@@ -172,7 +172,7 @@ def _request(row: Row, kind: str) -> Request | None:
     if kind == "cpu":
         return None
     min_memory_mib = row.integer("min_memory_mib", default=0)
-    products = frozenset(filter(None, (name.strip() for name in row.text("product").split("|"))))
+    products = tuple(filter(None, (name.strip() for name in row.text("product").split("|"))))
     if kind == "partition":
         return PartitionRequest(
             profile=row.text("profile"),
