@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import dovetail
+from dovetail.fit_cmd import explain, fit
 from dovetail.simulate_cmd import simulate
 from dovetail.topology_cmd import mig_app, topology_app
 from topology.errors import InvalidInputError
@@ -27,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(simulate)
+app.command()(fit)
+app.command()(explain)
 app.add_typer(topology_app, name="topology")
 app.add_typer(mig_app, name="mig")
 

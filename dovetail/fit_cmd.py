@@ -1,0 +1,160 @@
+"""`dovetail fit` and `dovetail explain`: how many pods fit now and where, what stops the next one, what would help.
+
+Exit codes: 0 all that was asked for fits; 1 bad input; 2 wrong usage; 3 it does not fit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dovetail.demand_options import (
+    ClusterOpt,
+    CpuOpt,
+    DemandOptions,
+    GpusOpt,
+    LinkOpt,
+    MemoryOpt,
+    MinGbpsOpt,
+    MinMemoryOpt,
+    MinSmsOpt,
+    NodesOpt,
+    PolicyOpt,
+    ProductOpt,
+    ProfileOpt,
+    RunningOpt,
+    ShareComputeOpt,
+    ShareMemoryOpt,
+    SharingOpt,
+    load,
+)
+from dovetail.output import OutputFormat
+
+if TYPE_CHECKING:
+    from packing.capacity import Capacity
+
+EXIT_DOES_NOT_FIT = 3
+ALL = "max"
+PREFIX = "fit"
+
+Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How the answer is printed.")]
+
+
+def fit(
+    *,
+    cluster: ClusterOpt = None,
+    nodes: NodesOpt = None,
+    running: RunningOpt = None,
+    policy: PolicyOpt = "dovetail",
+    gpus: GpusOpt = None,
+    link: LinkOpt = None,
+    min_gbps: MinGbpsOpt = None,
+    profile: ProfileOpt = None,
+    min_memory: MinMemoryOpt = None,
+    min_sms: MinSmsOpt = None,
+    share_compute: ShareComputeOpt = None,
+    share_memory: ShareMemoryOpt = None,
+    sharing: SharingOpt = None,
+    product: ProductOpt = None,
+    cpu: CpuOpt = "0",
+    memory: MemoryOpt = "0",
+    replicas: Annotated[str, typer.Option(help="How many pods are wanted, or max.", rich_help_panel="Pod")] = ALL,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Say how many pods fit now and where, what stops the next one, and the smallest change that would make it fit.
+
+    Exits with 0 if all replicas fit (max: at least one), 3 if not.
+    """
+    wanted = _replicas(replicas)
+    asked = DemandOptions(
+        gpus=gpus,
+        link=link,
+        min_gbps=min_gbps,
+        profile=profile,
+        min_memory=min_memory,
+        min_sms=min_sms,
+        share_compute=share_compute,
+        share_memory=share_memory,
+        sharing=sharing,
+        product=product,
+        cpu=cpu,
+        memory=memory,
+    ).demand()
+    from dovetail.fit_view import print_fit
+    from packing.capacity import MAX_COUNT, count_fits
+    from packing.nearest import nearest_fit
+
+    loaded = load(cluster, nodes, running, policy, asked)
+    limit = MAX_COUNT if wanted is None else wanted
+    found = count_fits(loaded.fabric, loaded.usage, asked, loaded.policy, limit=limit, prefix=PREFIX)
+    near = None
+    if found.refusal is not None:
+        # What was just placed is the question itself; freeing it is no answer.
+        keep = found.after.claims.keys() - loaded.usage.claims.keys()
+        near = nearest_fit(loaded.fabric, found.after, asked, loaded.policy, mix=loaded.mix, keep=keep)
+    print_fit(loaded, asked, wanted, found, near, output)
+    if not _satisfied(found, wanted):
+        raise typer.Exit(EXIT_DOES_NOT_FIT)
+
+
+def explain(
+    *,
+    cluster: ClusterOpt = None,
+    nodes: NodesOpt = None,
+    running: RunningOpt = None,
+    policy: PolicyOpt = "dovetail",
+    gpus: GpusOpt = None,
+    link: LinkOpt = None,
+    min_gbps: MinGbpsOpt = None,
+    profile: ProfileOpt = None,
+    min_memory: MinMemoryOpt = None,
+    min_sms: MinSmsOpt = None,
+    share_compute: ShareComputeOpt = None,
+    share_memory: ShareMemoryOpt = None,
+    sharing: SharingOpt = None,
+    product: ProductOpt = None,
+    cpu: CpuOpt = "0",
+    memory: MemoryOpt = "0",
+    node: Annotated[str | None, typer.Option(help="Show this node, GPU by GPU.")] = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
+    """Say of every node why a pod does not fit there: its first failing constraint, grouped; of one node, GPU by GPU.
+
+    Exits with 0 if the pod fits (on the node that was named), 3 if not.
+    """
+    asked = DemandOptions(
+        gpus=gpus,
+        link=link,
+        min_gbps=min_gbps,
+        profile=profile,
+        min_memory=min_memory,
+        min_sms=min_sms,
+        share_compute=share_compute,
+        share_memory=share_memory,
+        sharing=sharing,
+        product=product,
+        cpu=cpu,
+        memory=memory,
+    ).demand()
+    from dovetail.fit_view import print_node, print_reasons
+    from packing.explain import explain as explain_demand
+
+    loaded = load(cluster, nodes, running, policy, asked)
+    found = explain_demand(loaded.fabric, loaded.usage, asked, loaded.policy)
+    fits = print_node(loaded, found, node, output) if node else print_reasons(loaded, found, output)
+    if not fits:
+        raise typer.Exit(EXIT_DOES_NOT_FIT)
+
+
+def _replicas(text: str) -> int | None:
+    """Return how many pods are wanted; None = as many as fit."""
+    if text == ALL:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 100_000):
+        raise typer.BadParameter(f"{text!r} is not a number from 1 to 100000, or {ALL}", param_hint="--replicas")
+    return int(text)
+
+
+def _satisfied(found: Capacity, wanted: int | None) -> bool:
+    return len(found.placements) >= (1 if wanted is None else wanted)
