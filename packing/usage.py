@@ -33,6 +33,7 @@ from packing.kernels.commit import commit
 from packing.kernels.devices import partition_starts, set_idle, share_fits
 from packing.model import ClaimId, Demand, Placement
 from topology.errors import InvalidInputError
+from topology.mig import MigGeometry
 
 Checkpoint = NewType("Checkpoint", int)
 
@@ -142,7 +143,7 @@ class Usage:
             geometry = shape.gpus[devices.gpus[0]].mig
             if devices.profile and (geometry is None or not geometry.placeable):
                 raise InvalidInputError(f"claim {claim}", "profile", f"{placement.node} cannot place MIG partitions")
-            profiles.append(geometry.index(devices.profile) if devices.profile and geometry else NONE)
+            profiles.append(_profile_index(claim, geometry, devices.profile) if geometry else NONE)
             starts.append(devices.start)
         return Held(self.classes.index(demand), node, tuple(gpus), tuple(profiles), tuple(starts))
 
@@ -191,6 +192,14 @@ class Usage:
             starts = partition_starts(fabric, p, g, g, arrays.gpus)
             return bool(starts >> start & 1)
         return bool(share_fits(fabric, demands.units[c, u], g, g, arrays.gpus))
+
+
+def _profile_index(claim: ClaimId, geometry: MigGeometry, profile: str) -> int:
+    """Return the place of a profile in its geometry, NONE for no profile; the error names the claim."""
+    try:
+        return geometry.index(profile) if profile else NONE
+    except InvalidInputError as error:
+        raise InvalidInputError(f"claim {claim}", "profile", str(error)) from error
 
 
 def _commit_unit(usage: Usage, held: Held, u: int) -> None:
