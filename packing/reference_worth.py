@@ -60,7 +60,8 @@ class Worth:
             return float(request.count)
         if isinstance(request, ShareRequest):
             largest = max((gpu.memory_mib for shape in self.shapes for gpu in shape.gpus), default=0)
-            return max(request.compute_milli / WHOLE_MILLI, request.memory_mib / largest if largest else 0.0)
+            # A share of memory alone, where no GPU says how much it has, fits nowhere and is as rare as a whole GPU.
+            return max(request.compute_milli / WHOLE_MILLI, request.memory_mib / largest if largest else 0.0) or 1.0
         fitting = [
             profile.size / geometry.memory_slices
             for geometry in geometries_of(self.shapes)

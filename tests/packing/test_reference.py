@@ -1,4 +1,4 @@
-"""Kernels on packed arrays decide exactly as the slow reference does on domain values: node, devices, feasibility, score.
+"""Kernels on packed arrays decide exactly as the slow reference does on domain values: node, devices, score.
 
 One law tests packing, tables, kernels and decoding at once.
 """
@@ -6,7 +6,7 @@ One law tests packing, tables, kernels and decoding at once.
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from packing import reference
@@ -14,11 +14,11 @@ from packing.kernels.arrays import INFEASIBLE, UNDECIDED
 from packing.model import ClaimId
 from packing.place import place, scratch_of
 from packing.policy import POLICIES
-from tests.packing.clusters import World, clusters, histories, mixes
+from tests.packing.clusters import World, clusters, examples, histories, mixes
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=40)
+@examples(40)
 @given(nodes=clusters(), mix=mixes(), history=histories(), seed=st.integers(0, 3))
 def test_every_policy_decides_as_the_reference(policy, nodes, mix, history, seed):
     world = World.of(nodes, mix, policy, seed)
