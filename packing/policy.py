@@ -102,14 +102,17 @@ def _fgd_arrays(mix: DemandMix, fabric: Fabric) -> dict[str, Any]:
 
 
 def _spec_size(spec: Spec, fabric: Fabric) -> float:
-    """Return the GPUs a spec takes: a share its larger dimension, a partition the slices of its smallest profile."""
+    """Return the GPUs a spec takes, at least a thousandth of one.
+
+    A share takes its larger dimension (by the largest GPU of the cluster), a partition the slices of its smallest profile.
+    """
     request = spec.request
     if isinstance(request, WholeRequest):
         return float(request.count)
     if isinstance(request, ShareRequest):
         memories = [gpu.memory_mib for shape in fabric.shapes for gpu in shape.gpus if gpu.memory_mib]
         of_memory = request.memory_mib / max(memories) if memories else 0.0
-        return max(request.compute_milli / MILLI, of_memory)
+        return max(1 / MILLI, request.compute_milli / MILLI, of_memory)
     sizes = [
         profile.size / geometry.memory_slices
         for geometry in fabric.geometries

@@ -1,4 +1,4 @@
-"""The replay on the real core: same laws, and the shortcut of the adapter changes no answer."""
+"""The replay on the real core: the same laws hold, and what a job takes is counted once."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import numpy as np
 import pytest
 
 from packing.model import (
+    ClaimId,
     Demand,
     Devices,
     GpuModel,
+    MigMode,
+    Node,
+    NodeName,
+    NodeShape,
     PartitionRequest,
+    Placement,
     ShareRequest,
     Sharing,
+    Snapshot,
     WholeRequest,
 )
-from simulator import core
-from simulator.core import CoreCluster, taken_milli
+from packing.pack import pack
+from simulator.core import CoreCluster
 from simulator.engine import replay
 from simulator.inputs.cluster import read_cluster
 from simulator.inputs.openb import read_nodes, read_pods
@@ -26,6 +33,7 @@ from simulator.inputs.workload import from_openb, read_workload
 from simulator.queueing import asks_no_more
 from simulator.replay_result import JobState
 from topology.catalog import mig_geometry
+from topology.quality import flat_quality
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OPENB = EXAMPLES / "openb"
@@ -54,22 +62,17 @@ def test_the_example_day_runs_and_only_the_service_is_left(example):
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("backfill", [False, True])
-def test_the_same_seed_gives_the_same_run_and_skipping_sure_refusals_changes_nothing(
-    example, policy, backfill, monkeypatch
-):
+def test_the_same_seed_gives_the_same_run(example, policy, backfill):
     runs = [run(example, policy=policy, backfill=backfill) for _ in range(2)]
-    monkeypatch.setattr(core, "MAX_LOOKED_AT", -1)
-    runs.append(run(example, policy=policy, backfill=backfill))
     assert len({result.start_s.tobytes() for result in runs}) == 1
     assert len({result.allocated_milli.tobytes() for result in runs}) == 1
 
 
 @pytest.mark.parametrize("horizon_s", range(30_000, 90_000, 10_000))
-def test_with_backfill_no_job_waits_while_place_would_serve_it(example, horizon_s, monkeypatch):
+def test_with_backfill_no_job_waits_while_place_would_serve_it(example, horizon_s):
     cluster, work = example
     side = CoreCluster(cluster.nodes, work.counts())
     result = replay(work, side, backfill=True, horizon_s=horizon_s)
-    monkeypatch.setattr(core, "MAX_LOOKED_AT", -1)
     waiting = {int(work.classes[job]) for job in np.flatnonzero(result.state == JobState.QUEUED)}
     assert waiting, "the example must be busy for this to prove something"
     for demand_class in waiting:
@@ -113,17 +116,22 @@ def test_the_openb_trace_replays_on_its_own_cluster_nearly_without_waiting():
 
 A100 = mig_geometry("a100-40gb")
 GPU = GpuModel(product="A100", memory_mib=40_000, mig=A100)
+SHAPE = NodeShape("three", (GPU,) * 3, flat_quality(3))
 
 
 @pytest.mark.parametrize(
     ("request_", "devices", "milli"),
     [
         (WholeRequest(count=3), Devices(gpus=(0, 1, 2)), 3000),
-        (ShareRequest(compute_milli=250, memory_mib=30_000), Devices(gpus=(0,)), 250),
+        (ShareRequest(compute_milli=250, memory_mib=5_000), Devices(gpus=(0,)), 250),
+        (ShareRequest(compute_milli=250, memory_mib=30_000), Devices(gpus=(0,)), 750),
         (ShareRequest(memory_mib=10_000), Devices(gpus=(0,)), 250),
         (PartitionRequest(profile="3g.20gb"), Devices(gpus=(0,), profile="3g.20gb", start=0), 500),
         (PartitionRequest(min_sms=1), Devices(gpus=(0,), profile="1g.5gb", start=0), 125),
     ],
 )
-def test_what_a_request_took_is_counted_in_thousandths_of_a_gpu(request_, devices, milli):
-    assert taken_milli(request_, devices, GPU) == milli
+def test_what_a_request_takes_is_its_larger_dimension_in_thousandths_of_a_gpu(request_, devices, milli):
+    node = Node(name=NodeName("n"), shape=SHAPE, cpu_milli=0, memory_mib=0, mig_mode=MigMode.DYNAMIC)
+    _, usage = pack(Snapshot(nodes=(node,)))
+    usage.apply(ClaimId("c"), Demand(requests=(request_,)), Placement(node=node.name, devices=(devices,)))
+    assert usage.taken_milli(ClaimId("c")) == milli
