@@ -104,7 +104,7 @@ def _fgd_arrays(mix: DemandMix, fabric: Fabric) -> dict[str, Any]:
 def _spec_size(spec: Spec, fabric: Fabric) -> float:
     """Return the GPUs a spec takes, at least a thousandth of one.
 
-    A share takes its larger dimension (by the largest GPU of the cluster), a partition the slices of its smallest profile.
+    A share takes its larger dimension (by the largest GPU), a partition the slices of its smallest profile.
     """
     request = spec.request
     if isinstance(request, WholeRequest):

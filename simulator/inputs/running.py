@@ -116,7 +116,9 @@ class _Pod:
         try:
             part = _part(row, kind)
         except InvalidInputError as error:
-            row.faults.append(InvalidInputError(row.where, error.field, error.problem))
+            # A bad cell was told already; the request only stumbles over what stands in for it.
+            if not row.faults:
+                row.faults.append(InvalidInputError(row.where, error.field, error.problem))
             return
         if not row.faults:
             self._parts.append(part)

@@ -51,9 +51,7 @@ def test_three_columns_are_enough_and_the_rest_have_defaults(tmp_path):
     [
         (
             {"kind": "whole", "gpus": "4", "link": "require", "min_gbps": "200.5", "product": "A|B"},
-            WholeRequest(
-                count=4, link=LinkWish.REQUIRE, min_gbps=200.5, selector=Selector(products=("A", "B"))
-            ),
+            WholeRequest(count=4, link=LinkWish.REQUIRE, min_gbps=200.5, selector=Selector(products=("A", "B"))),
         ),
         ({"kind": "whole", "min_memory_mib": "9"}, WholeRequest(selector=Selector(min_memory_mib=9))),
         ({"kind": "partition", "profile": "1g.10gb"}, PartitionRequest(profile="1g.10gb")),
