@@ -19,6 +19,8 @@ from topology.errors import InvalidInputError
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+PLANNER_MODULES = ("jinja2", "matplotlib", "networkx", "numba", "scipy")
+"""What the extra `planner` brings; a node that only runs the driver lives without."""
 
 app = typer.Typer(
     name="dovetail",
@@ -56,6 +58,11 @@ def main() -> None:
         app()
     except InvalidInputError as error:
         typer.echo(f"dovetail: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except ModuleNotFoundError as error:
+        if error.name not in PLANNER_MODULES:
+            raise
+        typer.echo(f"dovetail: {error.name} is missing; install the planner: pip install 'dovetail[planner]'", err=True)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

@@ -7,6 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+def note_compiling() -> None:
+    """Tell a person who watches that the first use compiles; nothing where nobody watches or it is done already."""
+    if not sys.stderr.isatty():
+        return
+    from packing.kernels.jit import compiled_before
+
+    if not compiled_before():
+        sys.stderr.write("compiling the kernels, once on this machine: about half a minute ...\n")
+
+
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     """Yield a function to call after each step; it moves a bar if a person watches standard error."""

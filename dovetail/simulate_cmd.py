@@ -15,7 +15,7 @@ import typer
 
 import dovetail
 from dovetail.output import Column, OutputFormat, Value, print_rows
-from dovetail.progress import progress_bar
+from dovetail.progress import note_compiling, progress_bar
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def _run(plan: Plan, jobs: int) -> Result:
 
     inputs = inputs_of(plan, dovetail.__version__)
     specs = plan.specs()
+    note_compiling()
     try:
         with progress_bar(len(specs)) as step:
             sweep = run_sweep(specs, jobs=jobs, progress=lambda _spec: step())

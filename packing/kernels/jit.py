@@ -2,8 +2,8 @@
 
 numba's own on-disk cache looks only at the file of the cached function, so a change in a kernel that it *calls* would
 go unnoticed. The cache folder is therefore named by a digest of all kernel sources and of the mode of compilation: any
-edit starts a fresh one.
-Without a writable folder (a read-only container without NUMBA_CACHE_DIR) kernels are compiled in every process instead.
+edit starts a fresh one. Without a writable folder (a read-only container without NUMBA_CACHE_DIR) kernels are compiled
+in every process instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _cache_dir() -> str:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     # Neither does numba tell code that checks bounds from code that does not.
-    digest.update(f"boundscheck {numba.config.BOUNDSCHECK}".encode())
+    digest.update(f"boundscheck {os.environ.get('NUMBA_BOUNDSCHECK', '')}".encode())
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(base).expanduser() / "dovetail-kernels" / digest.hexdigest()[:16]
     try:
@@ -40,6 +40,11 @@ def _cache_dir() -> str:
 _CACHE_DIR = _cache_dir()
 if _CACHE_DIR:
     setattr(numba.config, "CACHE_DIR", _CACHE_DIR)  # noqa: B010 - numba defines its settings at run time
+
+
+def compiled_before() -> bool:
+    """Whether the decision kernel is in the cache; if not, the first call compiles for about half a minute."""
+    return bool(_CACHE_DIR) and any(Path(_CACHE_DIR).glob("**/decide.decide-*.nbi"))
 
 
 def kernel(function: F) -> F:

@@ -197,3 +197,13 @@ def test_a_replay_tells_how_long_jobs_wait(run: Run, tmp_path: Path) -> None:
 )
 def test_options_of_the_two_protocols_do_not_mix(run: Run, words: tuple[str, ...]) -> None:
     assert run(*words)[0] == 2
+
+
+def test_a_missing_planner_library_is_named_with_its_remedy():
+    without_numba = (
+        "import sys; sys.modules['numba'] = None; sys.argv = ['dovetail', 'fit', '--nodes', 'nowhere', '--gpus', '1']; "
+        "from dovetail.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", without_numba], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "dovetail: numba is missing; install the planner: pip install 'dovetail[planner]'\n"
