@@ -21,7 +21,7 @@ from topology.mig import MigGeometry
 from topology.quality import flat_quality
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Fabric:
     """Nodes in index order (rank, then name), the shapes and geometries they use, and the arrays of both."""
 
@@ -30,6 +30,10 @@ class Fabric:
     shapes: tuple[NodeShape, ...]
     geometries: tuple[MigGeometry, ...]
     arrays: FabricArrays
+
+    def __repr__(self) -> str:
+        """Say the size alone: the arrays of a real cluster fill megabytes of a log."""
+        return f"Fabric({len(self.nodes)} nodes, {self.gpu_count} GPUs, {len(self.shapes)} shapes)"
 
     @property
     def gpu_count(self) -> int:

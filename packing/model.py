@@ -165,7 +165,7 @@ class NodeShape:
 
     name: str
     gpus: tuple[GpuModel, ...]
-    links: SetQuality
+    links: SetQuality = field(repr=False)
 
     def __post_init__(self) -> None:
         if len(self.gpus) > MAX_GPUS_PER_NODE:

@@ -6,15 +6,16 @@ The pods, the policy and the order of arrival are given; the same arguments alwa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from packing.explain import explain
 from packing.mix import DemandMix
-from packing.model import Demand, Node, Snapshot
+from packing.model import Demand, Node, Reason, Snapshot
 from packing.pack import pack
 from packing.policy import make_policy
 from packing.sequence import SequenceTrace, place_sequence
@@ -22,7 +23,6 @@ from simulator.curves import LAST_BIN, Ints, bin_means, event_bins, fill_curve, 
 from simulator.demands import describe
 from simulator.inputs.arrivals import Arrivals, draw_arrivals, read_arrivals, with_ranks
 from simulator.inputs.openb import PodList, read_nodes, read_pods
-from simulator.refusals import Leftover, leftover
 from simulator.result import FailedDemand, PlacedPod, PoolUse, RunResult
 from topology.errors import InvalidInputError
 
@@ -107,7 +107,7 @@ def run_fill(spec: FillSpec) -> RunResult:
         failed_by=_failed_by(
             work.pods.demands,
             order[failed],
-            leftover(fabric.nodes, work.pods.demands, order, trace.node, trace.devices),
+            lambda demand: explain(fabric, usage, demand, policy).reasons(),
         ),
         pools=_pools(fabric.nodes, trace, bins) if spec.detail else (),
         placements=_placements(fabric.nodes, work.pods, arrivals.pods, trace) if spec.placements else None,
@@ -136,8 +136,10 @@ def _unallocated(allocated_pct: Sequence[float | None], arrived_pct: int) -> flo
     return None if allocated is None else round(100 - allocated, 2)
 
 
-def _failed_by(demands: Sequence[Demand], failed: Ints, left: Leftover) -> tuple[FailedDemand, ...]:
-    """Count failures by the words for their demand, most frequent first, and say what was short."""
+def _failed_by(
+    demands: Sequence[Demand], failed: Ints, reasons: Callable[[Demand], tuple[Reason, ...]]
+) -> tuple[FailedDemand, ...]:
+    """Count failures by the words for their demand, most frequent first, and say what was short at the end."""
     counts: Counter[str] = Counter()
     asked: dict[str, Demand] = {}
     for index, count in enumerate(np.bincount(failed, minlength=len(demands))):
@@ -146,9 +148,7 @@ def _failed_by(demands: Sequence[Demand], failed: Ints, left: Leftover) -> tuple
             counts[words] += int(count)
             asked[words] = demands[index]
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(
-        FailedDemand(demand=words, count=count, reasons=left.refusals(asked[words])) for words, count in ranked
-    )
+    return tuple(FailedDemand(demand=words, count=count, reasons=reasons(asked[words])) for words, count in ranked)
 
 
 def _pools(nodes: Sequence[Node], trace: SequenceTrace, bins: Ints) -> tuple[PoolUse, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from packing.model import Reason
 from simulator.curves import BinValues, Curve
 from topology.errors import InvalidInputError
 
@@ -32,20 +33,12 @@ class PoolUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why `nodes` nodes could not take a demand."""
-
-    text: str
-    nodes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDemand:
     """`count` pods of one kind that found no place; `reasons` as they stood at the end of the run."""
 
     demand: str
     count: int
-    reasons: tuple[Refusal, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

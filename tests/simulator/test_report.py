@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packing.model import Reason
 from simulator.curves import LAST_BIN, Curve
 from simulator.objective import parse_objective
 from simulator.report import render_report
 from simulator.report.figures import spaced
 from simulator.report.page import command
-from simulator.result import FailedDemand, InputFile, Inputs, PodFile, PoolUse, Refusal, Result, RunResult
+from simulator.result import FailedDemand, InputFile, Inputs, PodFile, PoolUse, Result, RunResult
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 PLATEAU = {"fgd": 95.0, "dovetail": 96.5, "random": 88.0}
@@ -37,7 +38,7 @@ def curve(plateau: float) -> Curve:
 def run(policy: str, seed: int, variant: str = "default", **changes: object) -> RunResult:
     plateau = PLATEAU.get(policy, 90.0) + seed / 100
     pool = PoolUse(pool="8xG2", nodes=12, gpus=96, allocated_pct=curve(plateau).allocated_pct)
-    reason = Refusal(text="not enough free GPUs", nodes=12)
+    reason = Reason(text="not enough free GPUs", nodes=12)
     made = RunResult(
         variant=variant,
         policy=policy,

@@ -1,7 +1,7 @@
-"""Why a fill run ended with pods left over: what every node still had, and which of it fell short of a demand.
+"""What each node has left at the end of a fill run, and what of it falls short of a demand: from the trace alone.
 
-Worked out from the trace alone, apart from the code that decided, so that a test can hold one against the other: since
-nothing leaves during a fill, a demand that was refused once must be refused by every node at the end.
+Apart from the code that decided, so that a test can hold one against the other: since nothing leaves during a fill, a
+demand that was refused once must be refused by every node at the end.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from packing.model import MAX_GPUS_PER_NODE, WHOLE_MILLI, Demand, Node, Selector, ShareRequest, WholeRequest
+from packing.model import MAX_GPUS_PER_NODE, WHOLE_MILLI, Demand, Node, Reason, Selector, ShareRequest, WholeRequest
 from simulator.curves import Ints
-from simulator.result import Refusal
 
 NO_SUCH_GPU = "has no GPU of the kind asked for"
 GPUS_TAKEN = "too few GPUs are free"
@@ -34,7 +33,7 @@ class Leftover:
     memory_mib: Ints
     gpu_milli: Ints
 
-    def refusals(self, demand: Demand) -> tuple[Refusal, ...]:
+    def refusals(self, demand: Demand) -> tuple[Reason, ...]:
         """Return why nodes cannot take `demand`, most nodes first; each node is counted once, for its first lack.
 
         Empty for a demand of several requests or of partitions: the fill protocol has none.
@@ -47,7 +46,7 @@ class Leftover:
         counted = np.zeros(len(self.nodes), dtype=np.bool_)
         found = []
         for text, short in lacks:
-            found.append(Refusal(text=text, nodes=int(np.count_nonzero(short & ~counted))))
+            found.append(Reason(text=text, nodes=int(np.count_nonzero(short & ~counted))))
             counted |= short
         return tuple(sorted((lack for lack in found if lack.nodes), key=lambda lack: -lack.nodes))
 
