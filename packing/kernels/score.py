@@ -126,6 +126,8 @@ def packing(
         elif kind == KIND_SHARE:
             fullest = NONE
             for i in range(gpus):
+                if not demands.allowed[c, u, shape] >> i & 1:
+                    continue
                 if share_fits(fabric, demands.units[c, u], first + i, i, state) and (
                     fullest == NONE or state[i, LEFT] < state[fullest, LEFT]
                 ):

@@ -86,7 +86,7 @@ def flat_shape(*gpus: GpuModel) -> NodeShape:
 
 def shapes() -> tuple[NodeShape, ...]:
     """Return all shapes that clusters are made of."""
-    flats = [(), (T4,), (P100, P100), (A100,), (A30, A30), (T4, A100, A30), (P100,) * 4, (A100, A100, T4, T4)]
+    flats = [(), (T4,), (P100,) * 4, (A100,), (A100,) * 4, (A30,) * 2, (T4, A100, A30), (A100, A100, T4, T4)]
     return (*(machine_shape(name) for name in MACHINES), *(flat_shape(*gpus) for gpus in flats))
 
 
@@ -110,7 +110,7 @@ def clusters(draw: st.DrawFn, most: int = 4) -> tuple[Node, ...]:
                 shape,
                 cpu_milli=draw(st.sampled_from((4_000, 16_000, 64_000))),
                 memory_mib=draw(st.sampled_from((8_000, 64_000))),
-                mig_mode=draw(st.sampled_from(list(MigMode))),
+                mig_mode=draw(st.sampled_from((MigMode.DISABLED, MigMode.ENABLED, MigMode.DYNAMIC, MigMode.DYNAMIC))),
                 unhealthy=frozenset(unhealthy),
                 rank=draw(st.integers(0, 2)),
             )
@@ -119,9 +119,7 @@ def clusters(draw: st.DrawFn, most: int = 4) -> tuple[Node, ...]:
 
 
 SELECTORS = (
-    Selector(),
-    Selector(),
-    Selector(),
+    *(Selector() for _ in range(12)),
     Selector(products=("A100", "A30")),
     Selector(products=("T4",)),
     Selector(architectures=("Ampere",)),
@@ -178,7 +176,7 @@ def demands(draw: st.DrawFn, most: int = 3) -> Demand:
 
 def mixes() -> st.SearchStrategy[DemandMix]:
     """Draw a history to learn from."""
-    return st.lists(st.tuples(demands(), st.integers(1, 9)), min_size=1, max_size=6).map(DemandMix.from_demands)
+    return st.lists(st.tuples(demands(), st.integers(1, 9)), min_size=3, max_size=8).map(DemandMix.from_demands)
 
 
 def has_memory(nodes: tuple[Node, ...]) -> bool:
@@ -231,4 +229,5 @@ Step = Demand | int
 
 def histories(longest: int = 12) -> st.SearchStrategy[list[Step]]:
     """Draw arrivals with some departures among them."""
-    return st.lists(st.one_of(demands(), demands(), demands(), st.integers(0, 99)), min_size=1, max_size=longest)
+    steps = st.one_of(demands(), demands(), demands(), st.integers(0, 99))
+    return st.lists(steps, min_size=longest // 2, max_size=longest)
