@@ -1,9 +1,9 @@
 """The one way kernels are compiled: on first use, GIL released, machine code kept between processes where possible.
 
 numba's own on-disk cache looks only at the file of the cached function, so a change in a kernel that it *calls* would
-go unnoticed. The cache folder is therefore named by a digest of all kernel sources and of the mode of compilation: any
-edit starts a fresh one. Without a writable folder (a read-only container without NUMBA_CACHE_DIR) kernels are compiled
-in every process instead.
+go unnoticed; nor does it tell code that checks bounds from code that does not. The cache folder is therefore named by a
+digest of all kernel sources and the mode: any edit starts a fresh one.
+Without a writable folder (a read-only container without NUMBA_CACHE_DIR) kernels are compiled in every process instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ def _cache_dir() -> str:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    # Neither does numba tell code that checks bounds from code that does not.
     digest.update(f"boundscheck {os.environ.get('NUMBA_BOUNDSCHECK', '')}".encode())
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(base).expanduser() / "dovetail-kernels" / digest.hexdigest()[:16]
