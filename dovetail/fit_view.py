@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 FIT_SCHEMA = "dovetail.fit/v1"
 EXPLAIN_SCHEMA = "dovetail.explain/v1"
 MAX_ROWS = 12
-"""Longest table of placements for people; more are told per node, then only counted."""
+"""Longest table of placements for people; more are told per node, or per number of pods."""
+MAX_CLAIMS = 2
+"""Claims of one GPU shown to people."""
 PIPE_WIDTH = 10_000
 """Lines that go into a pipe are not wrapped."""
 
@@ -37,8 +39,17 @@ PLACEMENTS = (
     Column("start", "START"),
     Column("quality_gbps", "GB/S"),
 )
+PLACES = (
+    Column("node", "NODE"),
+    Column("nodes", "NODES"),
+    Column("pods", "PODS"),
+    Column("each", "PODS EACH"),
+    Column("as", "SUCH AS"),
+    Column("devices", "DEVICES"),
+    Column("gbps", "GB/S", 0),
+)
 REASONS = (Column("nodes", "NODES"), Column("reason", "REASON"))
-GPUS = (Column("gpu", "GPU"), Column("state", "STATE"), Column("claims", "CLAIMS"), Column("why_not", "WHY NOT"))
+GPUS = (Column("gpu", "GPU"), Column("state", "STATE"), Column("why_not", "WHY NOT"), Column("claims", "CLAIMS"))
 
 
 def print_fit(
@@ -94,8 +105,16 @@ def print_node(loaded: Loaded, found: Explanation, name: str, output: OutputForm
         if rows:
             typer.echo()
     if rows:
-        print_rows(rows, GPUS, output)
+        most = MAX_CLAIMS if output is OutputFormat.TABLE else None
+        print_rows([row | {"claims": _listed(row["claims"], most)} for row in rows], GPUS, output)
     return found.fits(n)
+
+
+def _listed(names: Sequence[str], most: int | None) -> str | None:
+    """Join names; of more than `most` the rest is only counted."""
+    if most is None or len(names) <= most:
+        return " ".join(names) or None
+    return f"{' '.join(names[:most])} +{len(names) - most}"
 
 
 def _print_fit_table(demand: Demand, wanted: int | None, found: Capacity, near: Nearest | None) -> None:
@@ -119,16 +138,18 @@ def _print_fit_table(demand: Demand, wanted: int | None, found: Capacity, near: 
 
 
 def _print_placements(found: Capacity) -> None:
-    """Print every pod where they are few, else how many per node."""
+    """Print every pod where they are few, else how many per node, else how many nodes got how many."""
     if len(found.placements) <= MAX_ROWS:
         rows = [_short_row(placement) for placement in found.placements]
+    elif len(found.per_node) <= MAX_ROWS:
+        rows = [{"node": node, "pods": pods} for node, pods in found.per_node.items()]
     else:
-        rows = [{"node": node, "pods": pods} for node, pods in list(found.per_node.items())[:MAX_ROWS]]
-    columns = [Column("node", "NODE"), Column("pods", "PODS"), Column("devices", "DEVICES"), Column("gbps", "GB/S", 0)]
-    shown = [column for column in columns if any(row.get(column.key) is not None for row in rows)]
+        alike: dict[int, list[str]] = {}
+        for node, pods in found.per_node.items():
+            alike.setdefault(pods, []).append(node)
+        rows = [{"nodes": len(names), "each": pods, "as": names[0]} for pods, names in list(alike.items())[:MAX_ROWS]]
+    shown = [column for column in PLACES if any(row.get(column.key) is not None for row in rows)]
     print_rows(rows, shown, OutputFormat.TABLE)
-    if len(found.placements) > MAX_ROWS and len(found.per_node) > MAX_ROWS:
-        typer.echo(f"... and {len(found.per_node) - MAX_ROWS} more nodes")
 
 
 def _short_row(placement: Placement) -> dict[str, Value]:
@@ -163,8 +184,9 @@ def _phrase(demand: Demand) -> str:
 
     for request in demand.requests:
         if isinstance(request, WholeRequest) and request.link is LinkWish.REQUIRE:
-            least = f"at {request.min_gbps:g} GB/s" if request.min_gbps else "in one NVLink island"
-            return f"{describe(demand)}, {least}"
+            least = f" at {request.min_gbps:g} GB/s" if request.min_gbps else " in one NVLink island"
+            gpus, comma, rest = describe(demand).partition(", ")
+            return gpus + least + comma + rest
     return describe(demand)
 
 
@@ -251,7 +273,7 @@ def _change(change: Change) -> dict[str, Any]:
     }
 
 
-def _gpu_rows(loaded: Loaded, demand: Demand, n: int) -> list[dict[str, Value]]:
+def _gpu_rows(loaded: Loaded, demand: Demand, n: int) -> list[dict[str, Any]]:
     """Return state, claims and, for the first request, the reason against every GPU of a node."""
     from packing.explain import explain_gpu
 
@@ -265,29 +287,26 @@ def _gpu_rows(loaded: Loaded, demand: Demand, n: int) -> list[dict[str, Value]]:
         for gpu in range(gpus.bit_length()):
             if gpus >> gpu & 1:
                 claims.setdefault(gpu, []).append(claim)
-    rows: list[dict[str, Value]] = []
+    rows: list[dict[str, Any]] = []
     for gpu in range(len(fabric.nodes[n].shape.gpus)):
         why = explain_gpu(fabric, usage, demand.requests[0], n, gpu) if demand.requests else ""
         state = _state(loaded, first + gpu)
-        rows.append(
-            {"gpu": gpu, "state": state, "claims": " ".join(claims.get(gpu, [])) or None, "why_not": why or None}
-        )
+        rows.append({"gpu": gpu, "state": state, "claims": claims.get(gpu, []), "why_not": why or None})
     return rows
 
 
 def _state(loaded: Loaded, g: int) -> str:
     """Say what a GPU is used for and what is left of it."""
-    from packing.explain import gib
     from packing.kernels import arrays as codes
 
     row = loaded.usage.arrays.gpus[g].tolist()
     use = row[codes.USE]
     if use == codes.PARTITIONED:
         slices = int(loaded.fabric.arrays.slice_count[loaded.fabric.arrays.gpu_geometry[g]])
-        return f"MIG, {slices - row[codes.SLICES].bit_count()} of {slices} slices left"
+        return f"MIG, {slices - row[codes.SLICES].bit_count()}/{slices} slices left"
     if use in (codes.TIME_SLICED, codes.MPS):
         how = "time-sliced" if use == codes.TIME_SLICED else "MPS"
-        return f"{how}, {row[codes.LEFT] / 10:g} % and {gib(row[codes.MEMORY_LEFT])} left"
+        return f"{how}, {row[codes.LEFT] / 10:g} % {row[codes.MEMORY_LEFT] / 1024:.1f} GiB left"
     return {codes.FREE: "free", codes.WHOLE: "whole"}.get(use, "unhealthy")
 
 

@@ -195,12 +195,11 @@ def _partition_text(fabric: Fabric, request: PartitionRequest, code: int, detail
         case codes.PARTITION_ENGINES:
             return f"engines of {wanted} taken"
         case codes.PARTITION_ROOM:
+            if not detail:
+                return "no room for any partition"
             mask = (1 << codes.PROFILE_BITS) - 1
-            largest = "none"
-            if detail:
-                profiles = fabric.geometries[detail >> codes.PROFILE_BITS & mask].profiles
-                largest = profiles[mask - (detail & mask)].name
-            return f"no room for {wanted} (largest {largest})"
+            profiles = fabric.geometries[detail >> codes.PROFILE_BITS & mask].profiles
+            return f"no room for {wanted} (largest {profiles[mask - (detail & mask)].name})"
     return "GPUs unhealthy"
 
 
@@ -240,7 +239,16 @@ def explain_gpu(fabric: Fabric, usage: Usage, request: Request, node: int, gpu: 
     c = classes.index(demand)
     # The selector cannot name a GPU, so the class admits this one alone.
     classes.arrays.allowed[c, 0] &= 1 << gpu
-    row = _rows(fabric, usage, classes, c)[node].tolist()
-    if row[0] == codes.BUSY:
-        return "in use"
-    return reason_text(fabric, demand, *row)
+    code, unit, detail = _rows(fabric, usage, classes, c)[node].tolist()
+    match code:
+        case codes.BUSY:
+            return "in use"
+        case codes.SHARE_MODE | codes.PARTITION_MODE:
+            return "in another use"
+        case codes.SHARE_COMPUTE:
+            return f"{detail / 10:g} % left"
+        case codes.SHARE_MEMORY:
+            return f"{gib(detail)} left"
+        case codes.UNHEALTHY:
+            return "unhealthy"
+    return reason_text(fabric, demand, code, unit, detail)

@@ -5,7 +5,7 @@ A change costs what somebody loses by it, compared in this order: thousandths of
 found. A weaker link wish, the other way of sharing and MIG mode of an idle node take nothing from anybody.
 
 Of every kind the cheapest change that works is found; asking less is monotone for most, so it is found by bisection. At
-most `MAX_TRIES` placements and `MAX_NODES` changed nodes are tried; `Nearest.bounded` says when candidates were left.
+most `max_tries` placements and `MAX_NODES` changed nodes are tried; `Nearest.bounded` says when candidates were left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from packing.asks import Kind, Ladder, Step, ladders
-from packing.explain import explain
+from packing.explain import cores, explain
 from packing.fabric import Fabric
 from packing.kernels import explain as codes
 from packing.kernels.arrays import CPU, MEMORY
@@ -74,13 +74,14 @@ def nearest_fit(
     *,
     mix: DemandMix = NO_MIX,
     keep: Collection[ClaimId] = (),
+    max_tries: int = MAX_TRIES,
 ) -> Nearest:
     """Return the single changes that would make `demand` fit. `usage` is left as it is.
 
     `mix` is what `policy` knows of the demand, used where a changed node needs a policy of its own. The claims to
     `keep` are never freed.
     """
-    search = _Search(fabric, own_copy(usage), demand, policy, mix, keep)
+    search = _Search(fabric, own_copy(usage), demand, policy, mix, keep, max_tries)
     best: dict[Kind, Change] = {}
     for change in search.changes():
         known = best.get(change.kind)
@@ -97,10 +98,18 @@ class _Search:
     """One question: its candidates, and how many were tried. Works on a usage of its own."""
 
     def __init__(
-        self, fabric: Fabric, usage: Usage, demand: Demand, policy: Policy, mix: DemandMix, keep: Collection[ClaimId]
+        self,
+        fabric: Fabric,
+        usage: Usage,
+        demand: Demand,
+        policy: Policy,
+        mix: DemandMix,
+        keep: Collection[ClaimId],
+        max_tries: int,
     ) -> None:
         self.fabric, self.usage, self.demand, self.policy, self.mix = fabric, usage, demand, policy, mix
         self.keep = frozenset(keep)
+        self.max_tries = max_tries
         self.tries = 0
         self.nodes_tried = 0
         self.bounded = False
@@ -136,7 +145,7 @@ class _Search:
 
     def _placed(self, demand: Demand) -> Placement | None:
         """Place a demand on the cluster as it is now."""
-        if self.tries >= MAX_TRIES:
+        if self.tries >= self.max_tries:
             self.bounded = True
             return None
         self.tries += 1
@@ -168,7 +177,7 @@ class _Search:
             seen.add(alike)
             placement = self._placed_on(replace(node, mig_mode=mode), None)
             if placement is not None:
-                text = f"switch MIG mode {'on' if mode is MigMode.ENABLED else 'off'} on idle node {node.name}"
+                text = f"turn {'on' if mode is MigMode.ENABLED else 'off'} MIG mode of idle node {node.name}"
                 yield Change(kind=Kind.MIG_MODE, text=text, demand=self.demand, placement=placement)
                 return
 
@@ -193,11 +202,11 @@ class _Search:
         for node in sizes:
             placement = self._placed_on(replace(node, name=NEW_NODE, unhealthy=frozenset()), None)
             if placement is not None:
-                gpus = len(node.shape.gpus)
+                gpu_milli = WHOLE_MILLI * len(node.shape.gpus)
                 yield Change(
                     kind=Kind.ADD_NODE,
-                    text=f"add a node like {node.name}" + (f" ({gpus} GPUs)" if gpus else ""),
-                    gpu_milli=WHOLE_MILLI * gpus,
+                    text=f"add a node like {node.name} ({_amount(gpu_milli, node.cpu_milli)})",
+                    gpu_milli=gpu_milli,
                     cpu_milli=node.cpu_milli,
                     memory_mib=node.memory_mib,
                     demand=self.demand,
@@ -220,7 +229,7 @@ class _Search:
             if placement is not None:
                 yield Change(
                     kind=Kind.FREE,
-                    text=f"free claim {claim} on {node} ({gpu_milli / WHOLE_MILLI:g} GPU)",
+                    text=f"free claim {claim} on {node} ({_amount(gpu_milli, cpu_milli)})",
                     gpu_milli=gpu_milli,
                     cpu_milli=cpu_milli,
                     memory_mib=memory_mib,
@@ -234,6 +243,13 @@ class _Search:
         """Return what a claim holds: thousandths of GPUs, millicores, MiB."""
         pod = self.usage.classes.arrays.pods[self.usage.claims[claim].demand_class]
         return self.usage.taken_milli(claim), int(pod[CPU]), int(pod[MEMORY])
+
+
+def _amount(gpu_milli: int, cpu_milli: int) -> str:
+    """Say how much a claim or a node is: its GPUs, or its cores where it has none."""
+    if not gpu_milli:
+        return cores(cpu_milli)
+    return f"{gpu_milli / WHOLE_MILLI:g} {'GPU' if gpu_milli <= WHOLE_MILLI else 'GPUs'}"
 
 
 def _asking(step: Step, placement: Placement) -> Change:

@@ -117,9 +117,9 @@ def test_explain_shows_one_node_gpu_by_gpu(cluster: list[str]) -> None:
     found = answer("explain", *cluster, "--gpus", "4", "--node", "h100-0000")
     assert (found["fits"], found["reason"]) == (False, "fewer than 4 GPUs free (most 2)")
     assert [gpu["why_not"] for gpu in found["gpus"]] == ["in use"] * 6 + [None] * 2
-    assert found["gpus"][0]["claims"] == "big"
+    assert found["gpus"][0]["claims"] == ["big"]
     shown = run("explain", *cluster, "--profile", "7g.40gb", "--node", "a100-0000").stdout
-    assert "MIG, 4 of 8 slices left" in shown
+    assert "MIG, 4/8 slices left" in shown
     assert "no room for 7g.40gb (largest 3g.20gb)" in shown
 
 
