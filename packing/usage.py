@@ -57,19 +57,18 @@ class Held:
 class Usage:
     """Free capacity of a fabric and the claims that hold the rest."""
 
-    def __init__(self, fabric: Fabric, classes: DemandClasses | None = None) -> None:
-        """Start with every healthy GPU free."""
+    def __init__(self, fabric: Fabric, classes: DemandClasses | None = None, arrays: UsageArrays | None = None) -> None:
+        """Start with every healthy GPU free, unless `arrays` say what is."""
         self.fabric = fabric
         self.classes = classes or DemandClasses(fabric)
-        self.arrays = _all_free(fabric)
+        self.arrays = _all_free(fabric) if arrays is None else arrays
         self.claims: dict[ClaimId, Held] = {}
         self._log: list[tuple[ClaimId, Held, int]] = []
         self._checkpoints = 0
 
     def copy(self) -> Usage:
         """Return an independent copy (the demand classes, which only grow, are shared)."""
-        twin = Usage(self.fabric, self.classes)
-        twin.arrays = UsageArrays(*(array.copy() for array in self.arrays))
+        twin = Usage(self.fabric, self.classes, UsageArrays(*(array.copy() for array in self.arrays)))
         twin.claims = dict(self.claims)
         return twin
 
