@@ -74,9 +74,9 @@ NOT_LINKED: Final = 15
 SHARE_MODE: Final = 16
 """Every GPU is used whole, partitioned or shared in the other way."""
 SHARE_COMPUTE: Final = 17
-"""Detail: most thousandths left on one GPU in the right mode."""
+"""Detail: most thousandths left on one GPU in the right mode that is large enough."""
 SHARE_MEMORY: Final = 18
-"""Detail: most MiB left on one GPU with enough compute."""
+"""Detail: most MiB left on one GPU with enough compute, however small it is."""
 PARTITION_MODE: Final = 19
 """Every GPU is used whole or shared."""
 PARTITION_ENGINES: Final = 20
@@ -165,7 +165,7 @@ def _share(
     """Return (code, detail) of a share unit. `unit` is scratch for a unit that asks for less, `local` for a GPU."""
     shape, first = fabric.node_shape[node], fabric.gpu_start[node]
     allowed = demands.allowed[c, u, shape]
-    size = healthy = usable = in_mode = compute = memory = NONE
+    size = healthy = usable = in_mode = with_compute = compute = memory = NONE
     for i in range(fabric.shape_gpus[shape]):
         g = first + i
         if not allowed >> i & 1:
@@ -175,14 +175,18 @@ def _share(
         for column in range(unit.size):
             unit[column] = demands.units[c, u, column]
         size = max(size, fabric.gpu_memory[g])
+        unit[ASKED_MEMORY] = 0
+        enough = share_fits(fabric, unit, g, g, usage.gpus)
+        if enough:
+            memory = max(memory, usage.gpus[g, MEMORY_LEFT])
+        unit[ASKED_MEMORY] = demands.units[c, u, ASKED_MEMORY]
         if fabric.gpu_memory[g] < unit[ASKED_MEMORY]:
             continue
         healthy = max(healthy, 1 if fabric.gpu_modes[g] else 0)
         set_idle(fabric, g, 0, local[0])
         usable = max(usable, 1 if share_fits(fabric, unit, g, 0, local[0]) else 0)
+        with_compute = max(with_compute, 1 if enough else 0)
         unit[ASKED_MEMORY] = 0
-        if share_fits(fabric, unit, g, g, usage.gpus):
-            memory = max(memory, usage.gpus[g, MEMORY_LEFT])
         unit[ASKED] = 0
         if share_fits(fabric, unit, g, g, usage.gpus):
             in_mode = 1
@@ -195,7 +199,7 @@ def _share(
         return MIG_ON, 0
     if in_mode != 1:
         return SHARE_MODE, 0
-    if memory == NONE:
+    if with_compute != 1:
         return SHARE_COMPUTE, compute
     return SHARE_MEMORY, memory
 

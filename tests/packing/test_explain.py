@@ -33,7 +33,18 @@ from packing.pack import pack
 from packing.place import place
 from packing.policy import POLICIES, make_policy
 from packing.trial import alone
-from tests.packing.clusters import A100, World, clusters, demands, examples, flat_shape, histories, machine_shape, node
+from tests.packing.clusters import (
+    A100,
+    T4,
+    World,
+    clusters,
+    demands,
+    examples,
+    flat_shape,
+    histories,
+    machine_shape,
+    node,
+)
 
 EMPTY = DemandMix(())
 
@@ -292,3 +303,13 @@ def test_the_verdict_on_one_gpu_is_that_of_a_node_with_that_gpu_alone(
         for n, each in enumerate(world.fabric.nodes):
             verdicts = [explain_gpu(world.fabric, world.usage, plain, n, g) for g in range(len(each.shape.gpus))]
             assert found.fits(n) is ("" in verdicts)
+
+
+def test_a_small_gpu_counts_for_the_most_memory_that_is_left() -> None:
+    """The T4 is too small for 20 GiB, but has more left than the A100 that would be large enough."""
+    fabric, usage = pack(Snapshot(nodes=(node("a", flat_shape(A100, T4)),)))
+    taken = one(ShareRequest(compute_milli=100, memory_mib=30_000))
+    usage.apply(ClaimId("c"), taken, Placement(node=NodeName("a"), devices=(held(0),)))
+    policy = make_policy("dovetail", EMPTY, fabric)
+    found = explain(fabric, usage, one(ShareRequest(compute_milli=100, memory_mib=20_480)), policy)
+    assert found.line() == "0/1 nodes: 1 no GPU with 20 GiB left (most 15 GiB)"
