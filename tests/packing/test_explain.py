@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -313,3 +314,11 @@ def test_a_small_gpu_counts_for_the_most_memory_that_is_left() -> None:
     policy = make_policy("dovetail", EMPTY, fabric)
     found = explain(fabric, usage, one(ShareRequest(compute_milli=100, memory_mib=20_480)), policy)
     assert found.line() == "0/1 nodes: 1 no GPU with 20 GiB left (most 15 GiB)"
+
+
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled in this mode")
+def test_the_kernel_is_compiled_once_for_clusters_with_and_without_gpus_and_mig() -> None:
+    for nodes in ((node("a", flat_shape(T4)),), (node("a", PAIR), node("b", DGX1)), (node("a", flat_shape()),), ()):
+        fabric, usage = pack(Snapshot(nodes=nodes))
+        assert explain(fabric, usage, one(W4), make_policy("dovetail", EMPTY, fabric)).fitting <= 1
+    assert len(vars(codes)["explain_nodes"].signatures) == 1
