@@ -204,12 +204,12 @@ def _free_mask(text: str, machine: Machine) -> int:
 
 
 def _best_set(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> dict[str, Any]:
-    from packing.linktable import build_link_table, pick_set
-    from topology.quality import set_quality
+    """Ask `place()`, on one node of that machine whose other GPUs are out of use."""
+    from packing.linktable import build_link_table
 
-    quality = set_quality(machine)
+    chosen = _placed(machine, free, k, link, min_mbps)
+    quality = set_quality_of(machine)
     table = build_link_table(quality)
-    chosen = pick_set(table, quality, free, k, link, min_mbps)
     rest = free & ~chosen
     sizes = [(s, size) for s, size in enumerate(table.sizes.tolist()) if size > 1]
     ideal = int(table.ideal[k]) / 1000 if k < len(table.ideal) else 0.0
@@ -233,6 +233,31 @@ def _best_set(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> 
         "remaining": {str(size): int(table.count[s, rest]) for s, size in sizes},
         "why": why,
     }
+
+
+def set_quality_of(machine: Machine) -> Any:  # noqa: ANN401 - a type of a lazy import
+    """Return the quality of every GPU set of `machine`."""
+    from topology.quality import set_quality
+
+    return set_quality(machine)
+
+
+def _placed(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> int:
+    """Return the GPUs that `place()` gives to a pod of `k` whole GPUs, bit mask; 0 = it does not fit."""
+    from packing.mix import DemandMix
+    from packing.model import Demand, LinkWish, Node, NodeName, Snapshot, WholeRequest
+    from packing.pack import pack
+    from packing.place import place
+    from packing.policy import DEFAULT_POLICY, make_policy
+    from packing.shapes import shape_of
+
+    taken = frozenset(gpu for gpu in range(machine.gpu_count) if not free >> gpu & 1)
+    node = Node(name=NodeName(machine.id), shape=shape_of(machine), cpu_milli=0, memory_mib=0, unhealthy=taken)
+    fabric, usage = pack(Snapshot(nodes=(node,)))
+    demand = Demand(requests=(WholeRequest(count=k, link=LinkWish(link), min_gbps=min_mbps / 1000),))
+    policy = make_policy(DEFAULT_POLICY, DemandMix.from_demands([(demand, 1)]), fabric)
+    placement = place(fabric, usage, demand, policy).placement
+    return sum(1 << gpu for gpu in placement.devices[0].gpus) if placement else 0
 
 
 def _fastest(table: Any, quality: Any, free: int, k: int) -> float:  # noqa: ANN401 - types of a lazy import

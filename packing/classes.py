@@ -96,7 +96,8 @@ class DemandClasses:
                 unit[KIND] = KIND_WHOLE
                 unit[COUNT] = request.count
                 unit[WISH] = WISHES[request.link]
-                unit[MIN_QUALITY] = round(request.min_gbps * 1000)
+                # One GPU has no links to be slow: it satisfies any minimum, as it satisfies "NVLink alone".
+                unit[MIN_QUALITY] = round(request.min_gbps * 1000) if request.count > 1 else 0
             case PartitionRequest():
                 unit[KIND] = KIND_PARTITION
                 for z, geometry in enumerate(self._fabric.geometries):

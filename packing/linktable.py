@@ -80,26 +80,6 @@ def build_link_table(quality: SetQuality, size_weights: tuple[int, ...] = DEFAUL
     return table
 
 
-def pick_set(table: LinkTable, quality: SetQuality, free: int, k: int, link: str, min_mbps: int = 0) -> int:
-    """Return the mask of the k GPUs of `free` to take under a link wish ("none", "prefer", "require"), or 0.
-
-    With "require" the set must have Q >= `min_mbps`, or without a minimum be joined by NVLink alone. The preferred set
-    is taken if it will do, else the fastest, else the lowest that will.
-    """
-    if k >= len(table.ideal) or free.bit_count() < k:
-        return 0
-    if link != "require":
-        return int(table.best_none[k, free] if link == "none" else table.best_prefer[k, free])
-    sets = k_sets(quality.gpu_count, k)
-    tried = [
-        int(table.best_prefer[k, free]),
-        int(table.best_quality[k, free]),
-        *sorted(sets[sets & ~free == 0].tolist()),
-    ]
-    enough = quality.quality_mbps >= min_mbps if min_mbps else (quality.nvlink == 1) | (k == 1)
-    return next((mask for mask in tried if enough[mask]), 0)
-
-
 def set_worth(k: int, ratio: Any) -> Any:  # noqa: ANN401 - a number or an array of them
     """Return the worth in ppm of k GPUs linked at `ratio` ppm of the ideal. One GPU alone is worth a million."""
     return MILLION + 0 * ratio if k == 1 else MILLION - LINKED_PPM + LINKED_PPM * ratio // MILLION

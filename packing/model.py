@@ -75,7 +75,7 @@ class WholeRequest:
     """`count` whole GPUs of one node, with a wish for the links between them.
 
     `min_gbps` is the least set quality Q (GB/s per direction, `topology.quality`) and needs `link: require`.
-    With `require` and no minimum, the set must be joined by NVLink alone.
+    With `require` and no minimum, the set must be joined by NVLink alone. One GPU alone satisfies either.
     """
 
     count: int = 1

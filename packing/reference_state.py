@@ -188,7 +188,7 @@ class NodeState:
 
     def joined(self, request: WholeRequest, mask: int) -> bool:
         """Whether the links of a set meet the wish: a minimum quality, or NVLink alone."""
-        if request.link is not LinkWish.REQUIRE or (request.count == 1 and not request.min_gbps):
+        if request.link is not LinkWish.REQUIRE or request.count == 1:
             return True
         links = self.node.shape.links
         if request.min_gbps:

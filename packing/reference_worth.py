@@ -91,7 +91,7 @@ class Worth:
         if gpu.partitioned:
             return self._slices(gpu, served)
         left = gpu.remainder
-        worth = round(VALUE * self.values[left] * GIGA)
+        worth: int = round(VALUE * self.values[left] * GIGA)
         for spec, weight in served:
             if isinstance(spec.request, ShareRequest) and spec.request.selector.matches(gpu.model):
                 size = share_size(spec.request, gpu.model)

@@ -16,15 +16,15 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from packing.model import MAX_GPUS_PER_NODE, WHOLE_MILLI, GpuModel, MigMode, Node, NodeName, NodeShape
+from packing.model import MAX_GPUS_PER_NODE, WHOLE_MILLI, MigMode, Node, NodeName, NodeShape
+from packing.shapes import shape_of
 from simulator.inputs.quantity import cpu_milli, memory_mib
 from simulator.inputs.source import read_bytes
 from simulator.inputs.yamlfile import MAX_YAML_BYTES, read_yaml
 from topology.catalog import machine as shipped_machine
-from topology.catalog import mig_for_product
 from topology.errors import InvalidInputError, InvalidInputsError
 from topology.machine import Machine, parse_machine
-from topology.quality import flat_quality, set_quality
+from topology.quality import flat_quality
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ class _Reader:
 
     def _shape(self, name: str) -> NodeShape:
         if name not in self._shapes:
-            self._shapes[name] = _shape_of(self._machine(name)) if name else NodeShape("cpu-only", (), flat_quality(0))
+            self._shapes[name] = shape_of(self._machine(name)) if name else NodeShape("cpu-only", (), flat_quality(0))
         return self._shapes[name]
 
     def _machine(self, name: str) -> Machine:
@@ -224,21 +224,3 @@ def _node_pool(entry: PoolEntry, shape: NodeShape, cpu: int, memory: int) -> Nod
         for number in range(entry.count)
     )
     return NodePool(name=entry.name, machine=entry.machine, nodes=nodes, price_per_hour=entry.price_per_hour)
-
-
-def _shape_of(machine: Machine) -> NodeShape:
-    facts = machine.gpu
-    gpus = []
-    for index in range(machine.gpu_count):
-        geometry = mig_for_product(machine.product(index))
-        gpus.append(
-            GpuModel(
-                product=machine.product(index),
-                architecture=facts.architecture,
-                memory_mib=facts.memory_total_mib,
-                sm_count=facts.sm_count or 0,
-                # A geometry whose placements are unpublished cannot place anything.
-                mig=geometry if geometry is not None and geometry.placeable else None,
-            )
-        )
-    return NodeShape(machine.id, tuple(gpus), set_quality(machine))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packing.kernels.linksets import choose_sets, pack_disjoint
-from packing.linktable import DEFAULT_WEIGHTS, SIZES, LinkTable, build_link_table, k_sets, pick_set, set_worth
+from packing.linktable import DEFAULT_WEIGHTS, SIZES, LinkTable, build_link_table, k_sets, set_worth
 from topology import catalog
 from topology.errors import InvalidInputError
 from topology.quality import SetQuality, flat_quality, set_quality
@@ -216,21 +216,6 @@ def test_value_grows_with_the_free_set(name: str, one: int, other: int) -> None:
     table = _table(name)
     top = len(table.value) - 1
     assert table.value[one & other & top] <= table.value[one & top]
-
-
-def test_a_requirement_is_met_or_nothing_is_taken() -> None:
-    quality = set_quality(catalog.machine("dgx1-v100"))
-    table = build_link_table(quality)
-    for free in range(256):
-        for k in (1, 2, 3, 4):
-            linked = [s for s in _subsets(free, k) if quality.nvlink[s] or k == 1]
-            found = pick_set(table, quality, free, k, "require")
-            assert found in linked or (found == 0 and not linked)
-            fast = [s for s in _subsets(free, k) if quality.quality_mbps[s] >= 50_000]
-            found = pick_set(table, quality, free, k, "require", 50_000)
-            assert found in fast or (found == 0 and not fast)
-    assert pick_set(table, quality, 255, 9, "prefer") == 0
-    assert pick_set(table, quality, 255, 2, "none") == table.best_none[2, 255]
 
 
 def test_tables_are_read_only_and_of_one_type() -> None:
