@@ -20,7 +20,7 @@ from packing.fabric import Fabric
 from packing.kernels import explain as codes
 from packing.kernels.arrays import CPU, MEMORY
 from packing.mix import DemandMix
-from packing.model import WHOLE_MILLI, ClaimId, Demand, MigMode, Node, NodeName, Placement
+from packing.model import WHOLE_MILLI, ClaimId, Demand, MigMode, Node, NodeName, Placement, WholeRequest
 from packing.place import place
 from packing.policy import Policy, make_policy
 from packing.trial import alone, own_copy
@@ -113,7 +113,8 @@ class _Search:
         self.tries = 0
         self.nodes_tried = 0
         self.bounded = False
-        self._codes: list[int] = explain(fabric, usage, demand, policy).rows[:, 0].tolist()
+        self._rows: list[list[int]] = explain(fabric, usage, demand, policy).rows.tolist()
+        self._codes = [row[0] for row in self._rows]
         self._hosted: dict[int, list[ClaimId]] = defaultdict(list)
         for claim, held in sorted(usage.claims.items()):
             self._hosted[held.node].append(claim)
@@ -123,9 +124,9 @@ class _Search:
         for ladder in ladders(self.fabric, self.usage, self.demand):
             yield from self._first_step(ladder)
         yield from self._mig_mode()
-        yield from self._mend()
         yield from self._add_node()
-        # Last, since only claims can be many: the bound on tries then hides no other kind.
+        # Last what can be many: broken GPUs and claims. The bounds then hide no other kind.
+        yield from self._mend()
         yield from self._free()
 
     def _first_step(self, ladder: Ladder) -> Iterator[Change]:
@@ -184,7 +185,7 @@ class _Search:
     def _mend(self) -> Iterator[Change]:
         """Mend one unhealthy GPU of a node that nothing static rules out: the first that helps."""
         for n, node in enumerate(self.fabric.nodes):
-            if self._codes[n] != codes.UNHEALTHY and self._codes[n] <= codes.NO_MEMORY:
+            if not node.unhealthy or not self._one_gpu_may_help(n):
                 continue
             for gpu in sorted(node.unhealthy):
                 placement = self._placed_on(replace(node, unhealthy=node.unhealthy - {gpu}), n)
@@ -194,6 +195,14 @@ class _Search:
                         kind=Kind.MEND, text=text, gpu_milli=WHOLE_MILLI, demand=self.demand, placement=placement
                     )
                     return
+
+    def _one_gpu_may_help(self, n: int) -> bool:
+        """Whether one more healthy GPU could change the verdict on a node: it adds one to the GPUs that are free."""
+        code, unit, detail = self._rows[n]
+        if code in (codes.UNHEALTHY, codes.BUSY):
+            request = self.demand.requests[unit]
+            return not isinstance(request, WholeRequest) or detail + 1 >= request.count
+        return code > codes.NO_MEMORY
 
     def _add_node(self) -> Iterator[Change]:
         """Add one healthy node like an existing one: the one with the fewest GPUs, cores and MiB that helps."""
@@ -221,6 +230,9 @@ class _Search:
             if self._codes[n] >= codes.NO_CPU:
                 held += [(*self._holds(claim), claim) for claim in claims if claim not in self.keep]
         for gpu_milli, cpu_milli, memory_mib, claim in sorted(held):
+            if self.tries >= self.max_tries:
+                self.bounded = True
+                return
             node = self.fabric.nodes[self.usage.claims[claim].node].name
             mark = self.usage.checkpoint()
             self.usage.release(claim)
@@ -236,7 +248,6 @@ class _Search:
                     demand=self.demand,
                     placement=placement,
                 )
-            if placement is not None or self.bounded:
                 return
 
     def _holds(self, claim: ClaimId) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ from packing.model import (
     PartitionRequest,
     Placement,
     Request,
+    Selector,
     ShareRequest,
     Sharing,
     Snapshot,
@@ -292,3 +293,35 @@ def test_the_bound_is_reported() -> None:
     whole = nearest_fit(fabric, usage, demand, policy)
     # One smaller count, one new node, and each of the 18 claims.
     assert (whole.tries, whole.bounded) == (20, False)
+
+
+def test_many_broken_gpus_hide_neither_a_claim_nor_a_new_node() -> None:
+    """Only so many changed nodes are tried; where mending never helps that must not use up the question."""
+    pair = flat_shape(T4, T4)
+    cut = tuple(node(f"n{at:03}", pair, unhealthy=frozenset({0}), mig_mode=MigMode.DYNAMIC) for at in range(60))
+    full = (node("zz", pair),)
+    running = [(ClaimId(f"c{at:03}"), WHOLE, on(f"n{at:03}", 1)) for at in range(60)]
+    running.append((ClaimId("both"), one(WholeRequest(count=2)), on("zz", 0, 1)))
+    fabric, usage = pack(Snapshot(nodes=(*cut, *full), running=tuple(running)))
+    policy = make_policy("dovetail", EMPTY, fabric)
+    near = nearest_fit(fabric, usage, one(WholeRequest(count=2)), policy)
+    assert [change.kind for change in near.changes] == [Kind.FREE, Kind.ADD_NODE]
+    assert near.changes[0].text == "free claim both on zz (2 GPUs)"
+    assert not near.bounded
+
+
+def test_the_bound_on_changed_nodes_hides_no_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken T4s are of no use to a share of an A100; the smallest claims are not enough either."""
+    monkeypatch.setattr("packing.nearest.MAX_NODES", 3)
+    nodes = tuple(node(f"n{at}", flat_shape(T4, A100), unhealthy=frozenset({0}), cpu_milli=1000) for at in range(6))
+    running = []
+    for at in range(6):
+        running.append((ClaimId(f"small{at}"), one(ShareRequest(compute_milli=10)), on(f"n{at}", 1)))
+        running.append((ClaimId(f"large{at}"), one(ShareRequest(compute_milli=600)), on(f"n{at}", 1)))
+    fabric, usage = pack(Snapshot(nodes=nodes, running=tuple(running)))
+    demand = one(ShareRequest(compute_milli=500, selector=Selector(products=("A100",))))
+    near = nearest_fit(fabric, usage, demand, make_policy("dovetail", EMPTY, fabric))
+    assert near.bounded
+    texts = {change.kind: change.text for change in near.changes}
+    assert texts[Kind.FREE] == "free claim large0 on n0 (0.6 GPU)"
+    assert Kind.ADD_NODE in texts
