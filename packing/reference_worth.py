@@ -54,14 +54,14 @@ class Worth:
         self.cpu_per_gpu, self.memory_per_gpu = self.mix.cores_and_memory_per_gpu()
 
     def _size(self, spec: Spec) -> float:
-        """GPUs a spec takes."""
+        """GPUs a spec takes, at least a thousandth."""
         request = spec.request
         if isinstance(request, WholeRequest):
             return float(request.count)
         if isinstance(request, ShareRequest):
             largest = max((gpu.memory_mib for shape in self.shapes for gpu in shape.gpus), default=0)
-            # A share of memory alone, where no GPU says how much it has, fits nowhere and is as rare as a whole GPU.
-            return max(request.compute_milli / WHOLE_MILLI, request.memory_mib / largest if largest else 0.0) or 1.0
+            of_memory = request.memory_mib / largest if largest else 0.0
+            return max(0.001, request.compute_milli / WHOLE_MILLI, of_memory)
         fitting = [
             profile.size / geometry.memory_slices
             for geometry in geometries_of(self.shapes)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
-from hypothesis import reject, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from packing.fabric import Fabric
@@ -32,9 +32,10 @@ from packing.model import (
 from packing.pack import pack
 from packing.place import place
 from packing.policy import Policy, make_policy
+from packing.shapes import shape_of
 from packing.usage import Usage
 from topology import catalog
-from topology.quality import flat_quality, set_quality
+from topology.quality import flat_quality
 
 FACTOR = int(os.environ.get("DOVETAIL_EXAMPLES", "1"))
 MACHINES = (
@@ -61,21 +62,9 @@ def examples(number: int) -> settings:
     return settings(max_examples=number * FACTOR)
 
 
-@cache
 def machine_shape(name: str) -> NodeShape:
     """Return a shipped machine as a node shape."""
-    machine = catalog.machine(name)
-    gpus = tuple(
-        GpuModel(
-            product=machine.product(at),
-            architecture=machine.gpu.architecture,
-            memory_mib=machine.gpu.memory_total_mib,
-            sm_count=machine.gpu.sm_count or 0,
-            mig=catalog.mig_for_product(machine.product(at)),
-        )
-        for at in range(machine.gpu_count)
-    )
-    return NodeShape(name, gpus, set_quality(machine))
+    return shape_of(catalog.machine(name))
 
 
 @cache
@@ -179,17 +168,6 @@ def mixes() -> st.SearchStrategy[DemandMix]:
     return st.lists(st.tuples(demands(), st.integers(1, 9)), min_size=3, max_size=8).map(DemandMix.from_demands)
 
 
-def has_memory(nodes: tuple[Node, ...]) -> bool:
-    """Whether some GPU says how much memory it has."""
-    return any(gpu.memory_mib for host in nodes for gpu in host.shape.gpus)
-
-
-def memory_alone(mix: DemandMix) -> bool:
-    """Whether some pod of the mix asks for a share of memory without compute."""
-    asked = (request for demand, _ in mix.counts for request in demand.requests)
-    return any(isinstance(request, ShareRequest) and not request.compute_milli for request in asked)
-
-
 @dataclass
 class World:
     """A cluster under a policy, with a history that can be grown step by step."""
@@ -202,8 +180,6 @@ class World:
     @classmethod
     def of(cls, nodes: tuple[Node, ...], mix: DemandMix, policy: str, seed: int = 0) -> World:
         """Pack an empty cluster."""
-        if policy == "dovetail" and memory_alone(mix) and not has_memory(nodes):
-            reject()  # known to fail; test_mixes.py has this case by itself
         fabric, usage = pack(Snapshot(nodes=nodes))
         return cls(nodes, fabric, usage, make_policy(policy, mix, fabric, seed=seed))
 

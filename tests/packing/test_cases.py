@@ -105,6 +105,7 @@ def test_require_without_a_minimum_means_one_nvlink_island(policy, machine, coun
 def test_one_gpu_needs_no_links(policy):
     world = World.of((node("n", machine_shape("l40s-8-pcie")),), MIX, policy)
     assert placed(world, "one", WholeRequest(count=1, link=LinkWish.REQUIRE)) is not None
+    assert placed(world, "two", WholeRequest(count=1, link=LinkWish.REQUIRE, min_gbps=900)) is not None
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -152,6 +153,14 @@ def test_the_profile_with_media_engines_is_unique_on_a_gpu(policy):
     pods = [placed(world, f"pod-{i}", part("1g.5gb+me")) for i in range(3)]
     assert sorted(pod[0][0] for pod in pods[:2]) == [(0,), (1,)]
     assert pods[2] is None
+
+
+def test_media_engines_are_free_again_when_their_partition_goes_and_others_stay():
+    world = mig(A100)
+    assert placed(world, "stays", part("1g.5gb")) is not None
+    for _ in range(2):
+        assert placed(world, "media", part("1g.5gb+me")) is not None
+        world.usage.release(ClaimId("media"))
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,7 @@ def unit_faults(host, request, devices):
     count = request.count if isinstance(request, WholeRequest) else 1
     if len(set(devices.gpus)) != count or len(devices.gpus) != count:
         yield "not the number of GPUs asked for"
-    # One GPU has nothing to join, but its quality is 0, below any minimum.
-    needs_links = isinstance(request, WholeRequest) and request.link is LinkWish.REQUIRE
-    if needs_links and (count > 1 or request.min_gbps):
+    if isinstance(request, WholeRequest) and request.link is LinkWish.REQUIRE and count > 1:
         mask = sum(1 << i for i in devices.gpus)
         links = host.shape.links
         joined = links.quality_mbps[mask] >= request.min_gbps * 1000 if request.min_gbps else links.nvlink[mask] == 1
