@@ -143,6 +143,7 @@ class Loaded:
 
 def load(cluster: Path | None, nodes: Path | None, running: list[Path] | None, policy: str, demand: Demand) -> Loaded:
     """Read the cluster and what runs on it; the policy knows that and the demand as its mix."""
+    from dovetail.progress import note_compiling
     from packing.mix import DemandMix
     from packing.model import Snapshot
     from packing.pack import pack
@@ -151,6 +152,7 @@ def load(cluster: Path | None, nodes: Path | None, running: list[Path] | None, p
 
     if (cluster is None) == (nodes is None):
         raise typer.BadParameter("name a cluster file (--cluster) or a node list (--nodes)")
+    note_compiling()
     held = tuple(claim for path in running or [] for claim in read_running(path))
     fabric, usage = pack(Snapshot(nodes=_nodes(cluster, nodes), running=held))
     mix = DemandMix.from_demands([*((asked, 1) for _, asked, _ in held), (demand, 1)])

@@ -29,7 +29,7 @@ class InvalidInputsError(InvalidInputError):
         assert faults
         self.faults = faults
         listed = "".join(f"\n  {fault}" for fault in faults)
-        super().__init__(obj, "", f"{len(faults)} faults{listed}")
+        super().__init__(obj, "", f"{len(faults)} fault{'s' if len(faults) > 1 else ''}{listed}")
 
     def __reduce__(self) -> tuple[type[InvalidInputError], tuple[object, ...]]:
         """Pickle by the arguments."""

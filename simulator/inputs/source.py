@@ -22,7 +22,8 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_INPUT_BYTES) -> bytes:
             # One byte more than allowed is enough to know; a gzip bomb is never unpacked.
             content = stream.read(max_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise InvalidInputError(str(path), "", f"cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidInputError(str(path), "", f"cannot be read: {reason}") from error
     if len(content) > max_bytes:
         raise InvalidInputError(str(path), "", f"holds more than {max_bytes} bytes; split it or raise the limit")
     return content
