@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import dovetail
+from dovetail.bench_cmd import bench_app
 from dovetail.fit_cmd import explain, fit
 from dovetail.simulate_cmd import simulate
 from dovetail.topology_cmd import mig_app, topology_app
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(fit)
 app.command()(explain)
+app.add_typer(bench_app, name="bench")
 app.add_typer(topology_app, name="topology")
 app.add_typer(mig_app, name="mig")
 

@@ -1,0 +1,93 @@
+"""The figures of the quality page, in the style of the simulation report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from simulator.quality.cases import OURS
+from simulator.quality.tables import MAIN_FIGURE, Line
+from simulator.report.palette import INK, MUTED, look
+from simulator.report.svg import Drawing, house_style, to_drawing
+
+SIZE_IN = (5.4, 3.6)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+"""One shape per peer: those that share a colour are told apart without it. Ours is a star."""
+SHOWN_PCT = 12.0
+"""Policies that accept this much less than the best lie off the scale: they would squeeze all others into a corner."""
+
+
+def trade(lines: Sequence[Line]) -> Drawing:
+    """Draw ideal % against accepted % in one cell of suite L: a mark per policy, crosses are standard errors."""
+    suite, scenario, load = lines[0].cell
+    least = max(line.figures["accepted_pct"].mean for line in lines) - SHOWN_PCT
+    off = [line.policy for line in lines if line.figures["accepted_pct"].mean < least]
+    with house_style(f"{suite}-{scenario}-{load}"):
+        figure = Figure(figsize=SIZE_IN, layout="constrained")
+        axes = figure.add_subplot()
+        for at, line in enumerate(lines):
+            if line.policy in off:
+                continue
+            accepted, ideal = line.figures["accepted_pct"], line.figures["ideal_pct"]
+            axes.errorbar(
+                accepted.mean,
+                ideal.mean,
+                xerr=accepted.error,
+                yerr=ideal.error,
+                color=look(line.policy, OURS).marker,
+                marker="*" if line.policy == OURS else MARKERS[at % len(MARKERS)],
+                markersize=13 if line.policy == OURS else 6,
+                linestyle="none",
+                label=line.policy,
+                elinewidth=0.8,
+            )
+        axes.set_xlabel("accepted GPU time, % of offered")
+        axes.set_ylabel("jobs on an ideal set, %")
+        axes.margins(0.08)
+        _legend(axes)
+        caption = f"Cluster {scenario} at load {load}: jobs of several GPUs that got the best set their product has, "
+        caption += "against the work accepted. Up and to the right is better."
+        caption += f" Off the scale to the left: {', '.join(off)}." if off else ""
+        return to_drawing(figure, f"Cluster {scenario}, load {load}", caption)
+
+
+def bars(lines: Sequence[Line]) -> Drawing:
+    """Draw the main figure of one cell of a MIG suite, a bar per policy, best on top."""
+    suite, scenario, load = lines[0].cell
+    name = MAIN_FIGURE[suite]
+    order = sorted(lines, key=lambda line: line.figures[name].mean, reverse=suite == "M3")
+    with house_style(f"{suite}-{scenario}-{load}"):
+        figure = Figure(figsize=(SIZE_IN[0], 0.95 + 0.26 * len(order)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, line in enumerate(order):
+            value = line.figures[name]
+            axes.barh(row, value.mean, height=0.62, xerr=value.error, color=look(line.policy, OURS).marker, ecolor=INK)
+            weight = "bold" if line.policy == OURS else "normal"
+            text = f"{value.mean:.3f}" if suite == "M3" else f"{value.mean:.2f}"
+            axes.annotate(
+                text, (value.mean + value.error, row), (5, 0), textcoords="offset points", va="center", weight=weight
+            )
+        least = min(line.figures[name].mean for line in order)
+        most = max(line.figures[name].mean for line in order)
+        axes.set_xlim(max(0.0, least - 0.35 * (most - least) - 0.001), most + 0.2 * (most - least) + 0.001)
+        axes.set_yticks(range(len(order)), [line.policy for line in order])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(_AXIS[suite])
+        where = f"{scenario} at load {load}" if load else scenario
+        caption = f"{_AXIS[suite]}; mix {where}. The axis does not start at 0."
+        return to_drawing(figure, f"{suite}, {where}", caption)
+
+
+_AXIS = {
+    "M1": "compute served, % of asked",
+    "M2": "compute accepted, % of offered",
+    "M3": "GPUs opened over the optimum (less is better)",
+}
+
+
+def _legend(axes: Axes) -> None:
+    legend = axes.legend(loc="lower left", fontsize=8, frameon=False, labelcolor=INK)
+    legend.get_title().set_color(MUTED)

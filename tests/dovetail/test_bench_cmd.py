@@ -1,0 +1,112 @@
+"""`dovetail bench quality`: formats, files, and an interruption that keeps what is finished."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dovetail.cli import main
+from simulator.quality import pool
+from simulator.quality.cases import Case, Run
+
+Invoke = Callable[..., tuple[int, str, str]]
+SMALL = ("bench", "quality", "M", "--seeds", "1", "--arrivals", "40")
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Invoke:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dovetail", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return call
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the runs, so that formats are tested without them."""
+
+    def run(case: Case) -> Run:
+        figures = {
+            "L": {"ideal_pct": 99.0, "ratio_pct": 99.5, "worst_pct": 90.0, "accepted_pct": 88.0},
+            "M1": {"served_pct": 97.0, "optimum_pct": 99.0},
+            "M2": {"accepted_pct": 90.0, "requests_pct": 95.0},
+            "M3": {"gpus_ratio": 1.02, "gpus": 102.0, "optimum_gpus": 100.0},
+        }[case.suite]
+        return Run(case=case, figures=figures)
+
+    monkeypatch.setattr(pool, "run_case", run)
+
+
+def test_the_real_thing_writes_both_files_and_prints_tables(invoke: Invoke, tmp_path: Path) -> None:
+    code, out, err = invoke(*SMALL, "--out", "here")
+    assert code == 0, err
+    assert "GPUS/OPTIMUM" in out
+    assert "report: here/quality.html" in out
+    assert json.loads((tmp_path / "here" / "quality.json").read_text())["suites"] == ["M1", "M2", "M3"]
+    assert (tmp_path / "here" / "quality.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.usefixtures("canned")
+def test_programs_get_plain_rows(invoke: Invoke) -> None:
+    code, out, err = invoke("bench", "quality", "--seeds", "2", "-o", "json")
+    assert code == 0
+    rows = json.loads(out)
+    assert {row["suite"] for row in rows} == {"L", "M1", "M2", "M3"}
+    assert {row["seeds"] for row in rows} == {"0-1"}
+    assert "report:" in err
+    code, out, _ = invoke("bench", "quality", "L", "-o", "csv")
+    assert {row["seeds"] for row in csv.DictReader(out.splitlines())} == {"0-19"}
+    _, out, _ = invoke("bench", "quality", "L", "--seeds", "1", "--first-seed", "7", "-o", "yaml")
+    assert {row["seeds"] for row in yaml.safe_load(out)} == {"7"}
+
+
+@pytest.mark.usefixtures("canned")
+def test_tables_name_gates_and_paired_differences(invoke: Invoke) -> None:
+    _, out, _ = invoke("bench", "quality", "L", "--seeds", "2")
+    assert "ideal % at least" in out
+    assert "accepted_pct +0.0000 +- 0.0000 vs most-used" in out
+    assert "SERVED" not in out
+
+
+def test_ctrl_c_keeps_what_is_finished(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[Case] = []
+
+    def run(case: Case) -> Run:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(case)
+        return Run(case=case, figures={"ideal_pct": 1.0, "ratio_pct": 1.0, "worst_pct": 1.0, "accepted_pct": 1.0})
+
+    monkeypatch.setattr(pool, "run_case", run)
+    code, _, err = invoke("bench", "quality", "L")
+    assert code == 130
+    assert "kept 3 finished runs" in err
+    assert json.loads((tmp_path / "dovetail-quality" / "quality.json").read_text())["complete"] is False
+
+
+def test_ctrl_c_before_anything_is_finished(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(case: Case) -> Run:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "run_case", run)
+    code, out, _ = invoke("bench", "quality", "L")
+    assert code == 130
+    assert "no run was finished" in out
+
+
+def test_an_unknown_suite_is_wrong_usage(invoke: Invoke) -> None:
+    code, _, err = invoke("bench", "quality", "X")
+    assert code == 2
+    assert "X" in err
