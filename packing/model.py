@@ -6,6 +6,7 @@ Frozen values in, frozen values out; names live here, dense indices in `packing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
@@ -21,6 +22,9 @@ MAX_GPUS_PER_NODE = 16
 MAX_REQUESTS_PER_POD = 16
 WHOLE_MILLI = 1000
 """Compute of one GPU in thousandths, the unit of compute shares."""
+
+LEAST_GBPS = 0.001
+"""Set quality is kept in whole MB/s."""
 
 
 class LinkWish(StrEnum):
@@ -86,8 +90,9 @@ class WholeRequest:
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_GPUS_PER_NODE:
             raise InvalidInputError("whole request", "count", f"{self.count} is outside 1 to {MAX_GPUS_PER_NODE}")
-        if self.min_gbps < 0:
-            raise InvalidInputError("whole request", "min_gbps", f"{self.min_gbps} is negative")
+        if not math.isfinite(self.min_gbps) or self.min_gbps < 0 or 0 < self.min_gbps < LEAST_GBPS:
+            problem = f"{self.min_gbps} is not 0 nor a number from {LEAST_GBPS} GB/s"
+            raise InvalidInputError("whole request", "min_gbps", problem)
         if self.min_gbps and self.link is not LinkWish.REQUIRE:
             raise InvalidInputError("whole request", "min_gbps", "a minimum needs link: require")
 

@@ -16,5 +16,5 @@ def pack(snapshot: Snapshot) -> tuple[Fabric, Usage]:
     fabric = build_fabric(snapshot.nodes)
     usage = Usage(fabric)
     for claim, demand, placement in snapshot.running:
-        usage.apply(claim, demand, placement)
+        usage.restore(claim, demand, placement)
     return fabric, usage

@@ -60,6 +60,7 @@ def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decis
     thousand, a demand class seen before costs a pass over the scores and a re-scoring of the nodes that changed.
     """
     assert usage.fabric is fabric, "usage and fabric belong together"
+    assert policy.fabric is fabric, "the policy was made for another fabric"
     c = usage.classes.index(demand)
     scratch = scratch_of(usage, policy)
     node = decide(

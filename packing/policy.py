@@ -45,7 +45,9 @@ class Constants:
     memory_price: float = field(default=0.006, metadata={"help": "GPUs per GiB that idle GPUs will lack"})
     keep_whole: float = field(default=0.9, metadata={"help": "of the mean cores of a GPU kept for an idle GPU"})
     keep_share: float = field(default=1.35, metadata={"help": "the same for a remainder of full value"})
-    link: float = field(default=4.0, metadata={"help": "GPUs per GPU of a set at its ideal link quality"})
+    link: float = field(
+        default=4.0, metadata={"help": "GPUs per GPU of a set at its ideal link quality, between nodes"}
+    )
     slices: float = field(default=1.0, metadata={"help": "GPUs per GPU of MIG slices that no profile could use"})
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Policy:
     """A policy bound to a fabric and a mix. Compared by identity: what was computed for one never serves another."""
 
     name: str
+    fabric: Fabric
     arrays: PolicyArrays
 
 
@@ -81,7 +84,7 @@ def make_policy(
     for array in arrays:
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
-    return Policy(name, arrays)
+    return Policy(name, fabric, arrays)
 
 
 def _fgd_arrays(mix: DemandMix, fabric: Fabric) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def place_sequence(
     `usage` ends up full but holds no claims for these pods: it is for measuring, not for going on.
     """
     assert usage.fabric is fabric, "usage and fabric belong together"
+    assert policy.fabric is fabric, "the policy was made for another fabric"
     classes = np.array([usage.classes.index(demand) for demand in demands], dtype=np.int64)
     scratch = scratch_of(usage, policy)
     arrivals = len(order)

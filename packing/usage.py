@@ -17,20 +17,27 @@ from packing.kernels.amounts import choice_milli
 from packing.kernels.arrays import (
     COUNT,
     CPU,
+    EXCLUSIVE,
     GPU_COLUMNS,
     HOSTED_KINDS,
     IDLE,
     KIND,
     KIND_PARTITION,
+    KIND_SHARE,
     KIND_WHOLE,
     MAY_RUN_PODS,
     MEMORY,
     NONE,
+    OUT,
+    PARTITIONED,
+    SHARING,
+    SLICES,
+    USE,
     Choice,
     UsageArrays,
 )
 from packing.kernels.commit import commit
-from packing.kernels.devices import partition_starts, set_idle, share_fits
+from packing.kernels.devices import partition_starts, set_all_idle, share_fits
 from packing.model import ClaimId, Demand, Placement
 from topology.errors import InvalidInputError
 from topology.mig import MigGeometry
@@ -73,11 +80,21 @@ class Usage:
         return twin
 
     def apply(self, claim: ClaimId, demand: Demand, placement: Placement) -> None:
-        """Give `claim` the devices of `placement`. InvalidInputError, and no change, where they are not free."""
+        """Give `claim` the devices of `placement`. InvalidInputError, and no change, where they are not free.
+
+        Capacity is checked, wishes are not: whether the devices are what `demand` selects is for `place()` to decide.
+        """
+        self._give(claim, demand, placement, running=False)
+
+    def restore(self, claim: ClaimId, demand: Demand, placement: Placement) -> None:
+        """Like `apply`, for what runs already: its GPUs may have become unhealthy since."""
+        self._give(claim, demand, placement, running=True)
+
+    def _give(self, claim: ClaimId, demand: Demand, placement: Placement, *, running: bool) -> None:
         if claim in self.claims:
             raise InvalidInputError(f"claim {claim}", "", "holds devices already; release it first")
         held = self._held(claim, demand, placement)
-        self._check(claim, held)
+        self._check(claim, held, running=running)
         self._commit(claim, held, 1)
 
     def release(self, claim: ClaimId) -> None:
@@ -146,51 +163,75 @@ class Usage:
             starts.append(devices.start)
         return Held(self.classes.index(demand), node, tuple(gpus), tuple(profiles), tuple(starts))
 
-    def _check(self, claim: ClaimId, held: Held) -> None:
-        """Refuse what is not free: checked on a scratch copy of the node, unit after unit."""
+    def _check(self, claim: ClaimId, held: Held, *, running: bool) -> None:
+        """Refuse what is not free; units of one pod that share a GPU are tried one after the other on a copy."""
         demands, c, n = self.classes.arrays, held.demand_class, held.node
         where = f"claim {claim} on {self.fabric.nodes[n].name}"
         if demands.pods[c, CPU] > self.arrays.nodes[n, CPU] or demands.pods[c, MEMORY] > self.arrays.nodes[n, MEMORY]:
             raise InvalidInputError(where, "cpu, memory", "the node has not enough left")
         seen = 0
         for u, mask in enumerate(held.gpus):
-            whole = demands.units[c, u, KIND] == KIND_WHOLE
-            if mask.bit_count() != demands.units[c, u, COUNT] or (whole and mask & ~int(self.arrays.nodes[n, IDLE])):
-                raise InvalidInputError(where, "devices", f"request {u}: its GPUs are not all free")
+            if mask.bit_count() != demands.units[c, u, COUNT]:
+                problem = f"request {u}: {mask.bit_count()} GPUs for a request of {demands.units[c, u, COUNT]}"
+                raise InvalidInputError(where, "devices", problem)
             if mask & seen:
-                self._check_together(where, held)
+                self._check_together(where, held, running=running)
                 return
             seen |= mask
-            if not whole and not self._fits(held, u, mask.bit_length() - 1, self.arrays):
-                raise InvalidInputError(where, "devices", f"request {u}: does not fit on GPU {mask.bit_length() - 1}")
+            if not _fits(self, held, u, running=running):
+                raise InvalidInputError(where, "devices", f"request {u}: is not free on GPUs {_listed(mask)}")
 
-    def _check_together(self, where: str, held: Held) -> None:
+    def _check_together(self, where: str, held: Held, *, running: bool) -> None:
         """Refuse units that fit one by one but not together on a GPU they share."""
         trial = self.copy()
-        demands = self.classes.arrays
-        for u, mask in enumerate(held.gpus):
-            whole = demands.units[held.demand_class, u, KIND] == KIND_WHOLE
-            gpu = mask.bit_length() - 1
-            free = (
-                not mask & ~int(trial.arrays.nodes[held.node, IDLE])
-                if whole
-                else self._fits(held, u, gpu, trial.arrays)
-            )
-            if not free:
+        for u in range(len(held.gpus)):
+            if not _fits(trial, held, u, running=running):
                 raise InvalidInputError(where, "devices", f"request {u}: does not fit beside the others of this pod")
             _commit_unit(trial, held, u)
 
-    def _fits(self, held: Held, u: int, gpu: int, arrays: UsageArrays) -> bool:
-        """Whether a share or partition unit fits on one GPU of the node."""
-        fabric, demands, c = self.fabric.arrays, self.classes.arrays, held.demand_class
-        g = int(fabric.gpu_start[held.node]) + gpu
-        if demands.units[c, u, KIND] == KIND_PARTITION:
-            p, start = held.profiles[u], held.starts[u]
-            if p == NONE or start < 0:
+
+def _listed(mask: int) -> str:
+    """Return the GPUs of a set as people write them."""
+    return ",".join(str(gpu) for gpu in range(mask.bit_length()) if mask >> gpu & 1)
+
+
+def _fits(usage: Usage, held: Held, u: int, *, running: bool) -> bool:
+    """Whether the devices of unit `u` are free; with `running`, an unhealthy GPU may be held by its former user."""
+    fabric, gpus = usage.fabric.arrays, usage.arrays.gpus
+    unit = usage.classes.arrays.units[held.demand_class, u]
+    first = int(fabric.gpu_start[held.node])
+    for gpu in range(held.gpus[u].bit_length()):
+        g = first + gpu
+        if not held.gpus[u] >> gpu & 1:
+            continue
+        if running and fabric.gpu_modes[g] == 0:
+            if not _fits_unhealthy(usage, held, u, g):
                 return False
-            starts = partition_starts(fabric, p, g, g, arrays.gpus)
-            return bool(starts >> start & 1)
-        return bool(share_fits(fabric, demands.units[c, u], g, g, arrays.gpus))
+        elif unit[KIND] == KIND_WHOLE:
+            if not usage.arrays.nodes[held.node, IDLE] >> gpu & 1:
+                return False
+        elif unit[KIND] == KIND_PARTITION:
+            p, start = held.profiles[u], held.starts[u]
+            if p == NONE or start < 0 or not partition_starts(fabric, p, g, g, gpus) >> start & 1:
+                return False
+        elif not share_fits(fabric, unit, g, g, gpus):
+            return False
+    return True
+
+
+def _fits_unhealthy(usage: Usage, held: Held, u: int, g: int) -> bool:
+    """Whether an unhealthy GPU is not held in another way; of its budgets nothing is known any more."""
+    fabric, gpu = usage.fabric.arrays, usage.arrays.gpus[g]
+    unit = usage.classes.arrays.units[held.demand_class, u]
+    if gpu[USE] == OUT:
+        return True
+    if unit[KIND] == KIND_SHARE:
+        return bool(gpu[USE] == unit[SHARING])
+    if unit[KIND] == KIND_WHOLE or gpu[USE] != PARTITIONED:
+        return False
+    z, p, start = int(fabric.gpu_geometry[g]), held.profiles[u], held.starts[u]
+    free = not gpu[EXCLUSIVE] & fabric.profile_excl[1, z, p]
+    return bool(free and fabric.legal_starts[z, p, gpu[SLICES]] >> start & 1)
 
 
 def _profile_index(claim: ClaimId, geometry: MigGeometry, profile: str) -> int:
@@ -219,8 +260,7 @@ def _all_free(fabric: Fabric) -> UsageArrays:
         usable = np.flatnonzero(static.gpu_modes[first:last] & MAY_RUN_PODS)
         nodes[n, IDLE] = sum(1 << int(i) for i in usable)
     gpus = np.zeros((fabric.gpu_count, GPU_COLUMNS), dtype=np.int64)
-    for g in range(fabric.gpu_count):
-        set_idle(static, g, g, gpus)
+    set_all_idle(static, gpus)
     return UsageArrays(
         nodes=nodes,
         gpus=gpus,

@@ -52,7 +52,9 @@ SLICES: Final = 3
 """Occupied memory slices, bit mask."""
 EXCLUSIVE: Final = 4
 """Exclusive MIG bits taken."""
-GPU_COLUMNS: Final = 5
+HELD: Final = 5
+"""Units that hold the GPU or a part of it."""
+GPU_COLUMNS: Final = 6
 
 # Columns of a node's state (`UsageArrays.nodes`).
 CPU: Final = 0
@@ -131,7 +133,7 @@ class UsageArrays(NamedTuple):
     """What is in use. The only arrays that kernels change."""
 
     nodes: Ints  # [N, 3] columns CPU (millicores left), MEMORY (MiB left), IDLE
-    gpus: Ints  # [G, 5] columns USE, LEFT, MEMORY_LEFT, SLICES, EXCLUSIVE
+    gpus: Ints  # [G, 6] columns USE, LEFT, MEMORY_LEFT, SLICES, EXCLUSIVE, HELD
     hosted: Ints  # [N, 18] units by HOSTED_*
     version: Ints  # [N] grows with every change of the node, never returns to a former value
     events: Ints  # [1] changes so far, cluster-wide
@@ -204,7 +206,7 @@ class Choice(NamedTuple):
 
 
 def new_local(levels: int) -> Ints:
-    """[levels, 16, 5] scratch for one node's GPUs while several units are tried on it, a level per unit."""
+    """[levels, 16, 6] scratch for one node's GPUs while several units are tried on it, a level per unit."""
     return np.zeros((levels, MAX_GPUS, GPU_COLUMNS), dtype=np.int64)
 
 

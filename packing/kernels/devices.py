@@ -11,6 +11,7 @@ from packing.kernels.arrays import (
     ASKED_MEMORY,
     EXCLUSIVE,
     FREE,
+    HELD,
     KIND,
     KIND_PARTITION,
     KIND_SHARE,
@@ -71,12 +72,17 @@ def partition_starts(fabric: FabricArrays, profile: int, g: int, i: int, gpus: I
 
 @inner_kernel
 def take(fabric: FabricArrays, unit: Ints, g: int, i: int, profile: int, start: int, gpus: Ints) -> None:
-    """Give the GPU (or a part of it) to a unit. The caller has checked that it fits."""
+    """Give the GPU (or a part of it) to a unit. The caller has checked that it fits.
+
+    An unhealthy GPU may be held by what ran there before it fell ill; nothing of it is left for others.
+    """
     kind = unit[KIND]
+    gpus[i, HELD] += 1
     if kind == KIND_SHARE:
         gpus[i, USE] = unit[SHARING]
-        gpus[i, LEFT] -= unit[ASKED]
-        gpus[i, MEMORY_LEFT] -= unit[ASKED_MEMORY]
+        if fabric.gpu_modes[g]:
+            gpus[i, LEFT] -= unit[ASKED]
+            gpus[i, MEMORY_LEFT] -= unit[ASKED_MEMORY]
         return
     gpus[i, LEFT] = 0
     gpus[i, MEMORY_LEFT] = 0
@@ -91,23 +97,22 @@ def take(fabric: FabricArrays, unit: Ints, g: int, i: int, profile: int, start: 
 
 @inner_kernel
 def give_back(fabric: FabricArrays, unit: Ints, g: int, i: int, profile: int, start: int, gpus: Ints) -> None:
-    """Undo `take`. A GPU that nobody uses any more is free again, or out of use where it has become unhealthy."""
+    """Undo `take`. A GPU that nobody holds any more is free again, or out of use where it is unhealthy."""
     kind = unit[KIND]
-    idle = True
-    if kind == KIND_SHARE:
-        gpus[i, LEFT] += unit[ASKED]
-        gpus[i, MEMORY_LEFT] += unit[ASKED_MEMORY]
-        idle = gpus[i, LEFT] == MILLI and gpus[i, MEMORY_LEFT] == fabric.gpu_memory[g]
+    gpus[i, HELD] -= 1
+    if gpus[i, HELD] == 0:
+        set_idle(fabric, g, i, gpus)
+    elif kind == KIND_SHARE:
+        if fabric.gpu_modes[g]:
+            gpus[i, LEFT] += unit[ASKED]
+            gpus[i, MEMORY_LEFT] += unit[ASKED_MEMORY]
     elif kind == KIND_PARTITION:
         z = fabric.gpu_geometry[g]
         gpus[i, SLICES] &= ~(((1 << fabric.profile_size[z, profile]) - 1) << start)
         gpus[i, EXCLUSIVE] &= ~fabric.profile_excl[0, z, profile]
-        idle = gpus[i, SLICES] == 0
-    if idle:
-        set_idle(fabric, g, i, gpus)
 
 
-@hot_kernel
+@inner_kernel
 def set_idle(fabric: FabricArrays, g: int, i: int, gpus: Ints) -> None:
     """Put a GPU that nobody uses into its first state."""
     modes = fabric.gpu_modes[g]
@@ -116,6 +121,14 @@ def set_idle(fabric: FabricArrays, g: int, i: int, gpus: Ints) -> None:
     gpus[i, MEMORY_LEFT] = fabric.gpu_memory[g] if modes & MAY_RUN_PODS else 0
     gpus[i, SLICES] = 0
     gpus[i, EXCLUSIVE] = 0
+    gpus[i, HELD] = 0
+
+
+@hot_kernel
+def set_all_idle(fabric: FabricArrays, gpus: Ints) -> None:
+    """Put every GPU of a cluster into its first state."""
+    for g in range(gpus.shape[0]):
+        set_idle(fabric, g, g, gpus)
 
 
 @inner_kernel

@@ -157,12 +157,12 @@ def test_wrong_usage_exits_with_2(cluster: list[str], words: tuple[str, ...]) ->
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        ("x,h100-0000,whole,0,,,,", "not all free"),
+        ("x,h100-0000,whole,0,,,,", "is not free on GPUs 0"),
         ("x,nowhere,whole,0,,,,", "nowhere is not in the cluster"),
         ("x,h100-0000,whole,9-3,,,,", "write indices"),
         ("x,h100-0000,fish,0,,,,", "is unknown"),
         ("x,a100-0000,partition,0,2g.10gb,,,", "PROFILE@SLICE"),
-        ("x,a100-0000,partition,0,2g.10gb@1,,,", "does not fit"),
+        ("x,a100-0000,partition,0,2g.10gb@1,,,", "is not free on GPUs 0"),
         ("x,h100-0000,share,7,,1100,,", "out of range"),
         ("x,h100-0000,whole,7 7,,,,", "each once"),
     ],

@@ -98,7 +98,7 @@ def test_free_and_used_are_the_whole_in_every_dimension(nodes, mix, policy, hist
         for gpu in state.gpus:
             row = arrays.gpus[slow.first_gpu(n) + gpu.index].tolist()
             taken = gpu.occupation
-            assert row == [use_of(gpu), gpu.left_milli, gpu.left_mib, taken.slices, taken.exclusive]
+            assert row == [use_of(gpu), gpu.left_milli, gpu.left_mib, taken.slices, taken.exclusive, len(gpu.units)]
 
 
 @examples(60)
