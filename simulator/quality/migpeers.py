@@ -137,6 +137,14 @@ def _with_gpu_score(rule: Rule, score: Floats) -> Rule:
     return Rule(np.where(rule.start >= 0, score[None, :], NOWHERE), rule.start)
 
 
+def _after_gpu_score(rule: Rule, score: Floats) -> Rule:
+    """Return the rule that goes by `score` [256] of the GPU before the request and, among equals, by `rule`.
+
+    `score` is whole and those of `rule` are less than `MASKS` in size.
+    """
+    return Rule(2 * MASKS * score[None, :] + rule.score, rule.start)
+
+
 def _low_start() -> Rule:
     return _with_gpu_score(_rule(lambda _before, _after: 0.0), np.zeros(MASKS))
 
@@ -156,9 +164,9 @@ MigPeer = Callable[[int, Sequence[float], int], PeerPartitions]
 MIG_PEERS: dict[str, MigPeer] = {
     "random": lambda gpus, _shares, seed: RandomGpu(gpus, _low_start(), seed),
     "round-robin": lambda gpus, _shares, _seed: RoundRobin(gpus, _low_start()),
-    "worst-fit": lambda gpus, _shares, _seed: PeerPartitions(gpus, _with_gpu_score(_low_start(), -_free())),
+    "worst-fit": lambda gpus, _shares, _seed: PeerPartitions(gpus, _after_gpu_score(_best_start(), -_free())),
     "first-fit": lambda gpus, _shares, _seed: PeerPartitions(gpus, _low_start()),
-    "best-fit": lambda gpus, _shares, _seed: PeerPartitions(gpus, _with_gpu_score(_best_start(), _free())),
+    "best-fit": lambda gpus, _shares, _seed: PeerPartitions(gpus, _after_gpu_score(_best_start(), _free())),
     "mcc": lambda gpus, _shares, _seed: PeerPartitions(gpus, _increase(-capability())),
     "mfi": lambda gpus, _shares, _seed: PeerPartitions(gpus, _increase(overlap_fragmentation())),
     "fgd-mig": lambda gpus, shares, _seed: PeerPartitions(gpus, _increase(unusable_slices(shares))),
