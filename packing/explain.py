@@ -16,6 +16,7 @@ from packing.fabric import Fabric
 from packing.kernels import explain as codes
 from packing.kernels.arrays import NONE, UNDECIDED, UNIT_COLUMNS, Ints, new_choice, new_local
 from packing.kernels.explain import explain_nodes
+from packing.memory import memory_of
 from packing.model import (
     MAX_REQUESTS_PER_POD,
     Demand,
@@ -26,7 +27,7 @@ from packing.model import (
     ShareRequest,
     WholeRequest,
 )
-from packing.place import place, scratch_of
+from packing.place import place
 from packing.policy import Policy
 from packing.usage import Usage
 
@@ -83,7 +84,8 @@ def explain(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Exp
     unknown = rows[:, 0] == codes.BOUND
     if unknown.any():
         place(fabric, usage, demand, policy)
-        scores = scratch_of(usage, policy).cache.scores[c]
+        memory = memory_of(usage, policy)
+        scores = memory.cache.scores[memory.row(c)]
         rows[unknown & (scores > UNDECIDED), 0] = codes.FITS
     rows.flags.writeable = False
     return Explanation(fabric=fabric, demand=demand, rows=rows)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
 
 from packing.fabric import Fabric
-from packing.kernels.arrays import NONE, Cache, Choice, Ints, new_cache, new_choice, new_local
+from packing.kernels.arrays import NONE, Choice
 from packing.kernels.decide import decide
-from packing.model import MAX_REQUESTS_PER_POD, Demand, Devices, Placement
+from packing.memory import memory_of
+from packing.model import Demand, Devices, Placement
 from packing.policy import Policy
 from packing.usage import Usage
 
@@ -25,34 +25,6 @@ class Decision:
     score: int = 0
 
 
-@dataclass(slots=True)
-class Scratch:
-    """Memory of one policy on one usage: scores by node version, and work space. Never an input of a decision."""
-
-    cache: Cache
-    local: Ints = field(default_factory=lambda: new_local(MAX_REQUESTS_PER_POD + 1))
-    choice: Choice = field(default_factory=lambda: new_choice(MAX_REQUESTS_PER_POD))
-
-
-_scratch: WeakKeyDictionary[Usage, WeakKeyDictionary[Policy, Scratch]] = WeakKeyDictionary()
-
-
-def scratch_of(usage: Usage, policy: Policy) -> Scratch:
-    """Return the memory of `policy` on `usage`, with a row for every demand class."""
-    by_policy = _scratch.setdefault(usage, WeakKeyDictionary())
-    scratch = by_policy.get(policy)
-    nodes = len(usage.fabric.nodes)
-    if scratch is None:
-        scratch = Scratch(new_cache(max(8, len(usage.classes)), nodes, policy.arrays.fgd_sizes.size))
-        by_policy[policy] = scratch
-    if len(scratch.cache.scores) < len(usage.classes):
-        grown = new_cache(2 * len(usage.classes), nodes, policy.arrays.fgd_sizes.size)
-        for old, new in zip(scratch.cache, grown, strict=True):
-            new[tuple(slice(0, size) for size in old.shape)] = old
-        scratch.cache = grown
-    return scratch
-
-
 def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decision:
     """Decide node and devices for one pod. `usage` is left as it is; `usage.apply` makes the decision so.
 
@@ -62,23 +34,25 @@ def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decis
     assert usage.fabric is fabric, "usage and fabric belong together"
     assert policy.fabric is fabric, "the policy was made for another fabric"
     c = usage.classes.index(demand)
-    scratch = scratch_of(usage, policy)
+    memory = memory_of(usage, policy)
+    row = memory.row(c)
     node = decide(
         fabric.arrays,
         usage.arrays,
         policy.arrays,
         usage.classes.arrays,
         c,
-        scratch.cache,
-        scratch.local,
-        scratch.choice,
+        row,
+        memory.cache,
+        memory.local,
+        memory.choice,
     )
     if node == NONE:
         return Decision(demand=demand, placement=None)
     return Decision(
         demand=demand,
-        placement=decode_placement(fabric, demand, node, scratch.choice),
-        score=int(scratch.cache.scores[c, node]),
+        placement=decode_placement(fabric, demand, node, memory.choice),
+        score=int(memory.cache.scores[row, node]),
     )
 
 

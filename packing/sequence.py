@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from packing.fabric import Fabric
 from packing.kernels.sequence import place_all
+from packing.memory import Memory
 from packing.model import Demand
-from packing.place import scratch_of
 from packing.policy import Policy
 from packing.usage import Usage
 
@@ -40,7 +40,8 @@ def place_sequence(
     assert usage.fabric is fabric, "usage and fabric belong together"
     assert policy.fabric is fabric, "the policy was made for another fabric"
     classes = np.array([usage.classes.index(demand) for demand in demands], dtype=np.int64)
-    scratch = scratch_of(usage, policy)
+    rows = max(1, len(classes))
+    memory = Memory(len(fabric.nodes), policy.arrays.fgd_sizes.size, rows=rows, max_rows=rows)
     arrivals = len(order)
     node, devices, used = (np.zeros(arrivals, dtype=np.int64) for _ in range(3))
     fragmented = np.zeros(arrivals)
@@ -49,10 +50,11 @@ def place_sequence(
         usage.arrays,
         policy.arrays,
         usage.classes.arrays,
-        classes[order],
-        scratch.cache,
-        scratch.local,
-        scratch.choice,
+        classes,
+        np.ascontiguousarray(order, dtype=np.int64),
+        memory.cache,
+        memory.local,
+        memory.choice,
         np.zeros(len(fabric.nodes)),
         node,
         devices,

@@ -187,10 +187,10 @@ class PolicyArrays(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """What was computed of a node at which version; a row per demand class, and one for the node itself."""
+    """What was computed of a node at which version; a row per demand class remembered, and one for the node itself."""
 
-    scores: Ints  # [C, N]
-    seen: Ints  # [C, N] version of the node when `scores` was computed; NONE = never
+    scores: Ints  # [R, N]
+    seen: Ints  # [R, N] version of the node when `scores` was computed; NONE = never
     worth: Ints  # [N] default policy
     frag: Floats  # [N] FGD
     node_seen: Ints  # [N] version of the node when `worth` or `frag` was computed
@@ -215,11 +215,11 @@ def new_choice(units: int) -> Choice:
     return Choice(*(np.full(max(1, units), NONE, dtype=np.int64) for _ in range(3)))
 
 
-def new_cache(classes: int, nodes: int, fgd_sizes: int) -> Cache:
+def new_cache(rows: int, nodes: int, fgd_sizes: int) -> Cache:
     """Return an empty cache for a policy whose typical pods have so many distinct sizes."""
     return Cache(
-        scores=np.full((classes, nodes), INFEASIBLE, dtype=np.int64),
-        seen=np.full((classes, nodes), NONE, dtype=np.int64),
+        scores=np.full((rows, nodes), INFEASIBLE, dtype=np.int64),
+        seen=np.full((rows, nodes), NONE, dtype=np.int64),
         worth=np.zeros(nodes, dtype=np.int64),
         frag=np.zeros(nodes, dtype=np.float64),
         node_seen=np.full(nodes, NONE, dtype=np.int64),

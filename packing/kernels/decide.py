@@ -26,12 +26,13 @@ def _refresh(
     policy: PolicyArrays,
     demands: DemandArrays,
     c: int,
+    row: int,
     cache: Cache,
     local: Ints,
     out_choice: Choice,
 ) -> int:
-    """Bring the scores of demand class `c` up to date; return the first node with the highest, or NONE."""
-    scores, seen = cache.scores[c], cache.seen[c]
+    """Bring the scores of class `c`, kept in `row`, up to date; return the first node with the highest, or NONE."""
+    scores, seen = cache.scores[row], cache.seen[row]
     best = UNDECIDED
     chosen = NONE
     for node in range(usage.version.size):
@@ -67,6 +68,7 @@ def decide(
     policy: PolicyArrays,
     demands: DemandArrays,
     c: int,
+    row: int,
     cache: Cache,
     local: Ints,
     out_choice: Choice,
@@ -76,9 +78,9 @@ def decide(
     Read-only but for the cache and scratch. The best score wins, the lowest node index among equals (policy `random`:
     any feasible node).
     """
-    node = _refresh(fabric, usage, policy, demands, c, cache, local, out_choice)
+    node = _refresh(fabric, usage, policy, demands, c, row, cache, local, out_choice)
     if node != NONE and policy.code == RANDOM:
-        node = _draw_feasible(policy.seed, usage.events[0], cache.scores[c])
+        node = _draw_feasible(policy.seed, usage.events[0], cache.scores[row])
     if node != NONE:
         evaluate(fabric, usage, policy, demands, c, node, cache, local, out_choice)
     return node

@@ -41,6 +41,7 @@ def place_all(
     usage: UsageArrays,
     policy: PolicyArrays,
     demands: DemandArrays,
+    classes: Ints,
     order: Ints,
     cache: Cache,
     local: Ints,
@@ -51,7 +52,7 @@ def place_all(
     out_used: Ints,
     out_frag: Floats,
 ) -> None:
-    """Decide and apply every arrival of `order` (demand classes); what does not fit is dropped.
+    """Decide and apply every arrival of `order` (positions in `classes`); what does not fit is dropped.
 
     `node_frags` [N] is scratch. Per arrival: node or NONE, GPUs of all units as one set, compute in use (thousandths,
     running total) and FGD's fragmentation of the whole cluster (thousandths).
@@ -62,8 +63,9 @@ def place_all(
         total_frag += node_frags[node]
     used = 0
     for at in range(order.size):
-        c = order[at]
-        node = decide(fabric, usage, policy, demands, c, cache, local, choice)
+        row = order[at]
+        c = classes[row]
+        node = decide(fabric, usage, policy, demands, c, row, cache, local, choice)
         gpus = 0
         if node != NONE:
             commit(fabric, usage, demands, c, node, choice, 1)

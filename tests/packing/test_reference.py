@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from packing import reference
 from packing.kernels.arrays import INFEASIBLE, UNDECIDED
+from packing.memory import memory_of
 from packing.model import ClaimId
-from packing.place import place, scratch_of
+from packing.place import place
 from packing.policy import POLICIES
 from tests.packing.clusters import World, clusters, examples, histories, mixes
 
@@ -44,7 +45,8 @@ def test_every_policy_decides_as_the_reference(policy, nodes, mix, history, seed
 
 def scores(world, demand):
     """Return the score of every node in tie order, None where it cannot serve."""
-    row = scratch_of(world.usage, world.policy).cache.scores[world.usage.classes.index(demand)]
+    memory = memory_of(world.usage, world.policy)
+    row = memory.cache.scores[memory.row(world.usage.classes.index(demand))]
     return [None if score in (INFEASIBLE, UNDECIDED) else int(score) for score in row]
 
 
