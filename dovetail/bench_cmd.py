@@ -132,12 +132,14 @@ def _finish(found: Quality, out: Path, output: OutputFormat) -> None:
 
 
 def _cells(line: Line) -> dict[str, Value]:
+    from simulator.quality.tables import seeds_text
+
     row: dict[str, Value] = {
         "suite": line.suite,
         "scenario": line.scenario,
         "load": line.load or None,
         "policy": line.policy,
-        "seeds": _range(line.seeds),
+        "seeds": seeds_text(line.seeds),
         "versus": "; ".join(
             f"{found.figure} {found.mean:+.4f} +- {found.error:.4f} vs {found.peer}" for found in line.versus
         )
@@ -160,13 +162,6 @@ def _gate_cells(gate: Verdict) -> dict[str, Value]:
         "target_at": gate.target_at,
         "target_reached": gate.target_reached or None,
     }
-
-
-def _range(seeds: tuple[int, ...]) -> str:
-    """Return runs as people write them: 0-19, or each where they do not follow one another."""
-    if len(seeds) > 1 and seeds[-1] - seeds[0] == len(seeds) - 1:
-        return f"{seeds[0]}-{seeds[-1]}"
-    return ",".join(map(str, seeds))
 
 
 def _cores() -> int:

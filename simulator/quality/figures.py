@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from simulator.quality.cases import OURS
 from simulator.quality.tables import MAIN_FIGURE, Line
-from simulator.report.palette import INK, MUTED, look
+from simulator.report.palette import INK, look
 from simulator.report.svg import Drawing, house_style, to_drawing
 
 SIZE_IN = (5.4, 3.6)
@@ -89,5 +89,5 @@ _AXIS = {
 
 
 def _legend(axes: Axes) -> None:
-    legend = axes.legend(loc="lower left", fontsize=8, frameon=False, labelcolor=INK)
-    legend.get_title().set_color(MUTED)
+    """Name the marks beside the axes: inside, some policy always lies beneath."""
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5, frameon=False, labelcolor=INK)

@@ -13,7 +13,7 @@ from simulator.quality import figures
 from simulator.quality.cases import OURS
 from simulator.quality.gates import NO, YES, Verdict
 from simulator.quality.result import Quality
-from simulator.quality.tables import Difference, Line, Mean
+from simulator.quality.tables import Difference, Line, Mean, seeds_text
 from simulator.report.palette import look
 from simulator.report.svg import Drawing
 
@@ -74,7 +74,7 @@ def render_quality(quality: Quality) -> str:
         gates=[(gate, gate_text(gate)) for gate in quality.gates],
         sections=[_section(suite, list(lines)) for suite, lines in by_suite],
         ours=OURS,
-        seeds=seeds_text(quality.lines),
+        seeds=_seeds(quality.lines),
     )
 
 
@@ -103,10 +103,10 @@ def versus_text(found: Difference) -> str:
     return f"{HEADS[found.figure]} {found.mean:+.{digits}f} ± {found.error:.{digits}f} against {found.peer}"
 
 
-def seeds_text(lines: Sequence[Line]) -> str:
+def _seeds(lines: Sequence[Line]) -> str:
     """Return which runs each suite had."""
-    seeds = {line.suite: line.seeds for line in reversed(lines)}
-    return "; ".join(f"{suite}: {', '.join(map(str, seeds[suite]))}" for suite in sorted(seeds))
+    seeds = {line.suite: seeds_text(line.seeds) for line in reversed(lines)}
+    return "; ".join(f"{suite} {seeds[suite]}" for suite in sorted(seeds))
 
 
 def _section(suite: str, lines: Sequence[Line]) -> Section:

@@ -95,6 +95,13 @@ def best_peer(lines: Iterable[Line]) -> str:
     return max(peers, key=_goodness).policy if peers else ""
 
 
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return run numbers as people write them: 0-19, or each where they do not follow one another."""
+    if len(seeds) > 1 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds))
+
+
 def _goodness(line: Line) -> float:
     figure = MAIN_FIGURE[line.suite]
     mean = line.figures[figure].mean
