@@ -21,7 +21,7 @@ from packing.policy import make_policy
 from packing.sequence import SequenceTrace, place_sequence
 from simulator.curves import LAST_BIN, Ints, bin_means, event_bins, fill_curve, percent, value_at
 from simulator.demands import describe
-from simulator.inputs.arrivals import Arrivals, draw_arrivals, read_arrivals, with_ranks
+from simulator.inputs.arrivals import Arrivals, draw_arrivals, read_arrivals, refuse_rejected, with_ranks
 from simulator.inputs.openb import PodList, read_nodes, read_pods
 from simulator.result import FailedDemand, PlacedPod, PoolUse, RunResult
 from topology.errors import InvalidInputError
@@ -128,6 +128,7 @@ def _arrivals(spec: FillSpec, work: _Workload) -> Arrivals:
     count = len(work.nodes)
     if spec.arrivals is None:
         return draw_arrivals(work.pods, work.capacity_milli, spec.seed, nodes=count)
+    refuse_rejected(spec.arrivals, work.pods)
     return read_arrivals(spec.arrivals, spec.variant, spec.seed, pods=len(work.pods), nodes=count)
 
 

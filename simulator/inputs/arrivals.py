@@ -89,6 +89,18 @@ def read_arrivals(path: Path, variant: str, seed: int, *, pods: int, nodes: int)
     return Arrivals(rows, ranks)
 
 
+def refuse_rejected(path: Path, pods: PodList) -> None:
+    """Raise InvalidInputError if rows of `pods` were left out: the recorded orders in `path` number the whole list."""
+    if pods.rejected.count:
+        # Every row after the first one left out would silently stand for another pod.
+        problem = (
+            f"{pods.rejected.count} bad rows were left out, but the orders recorded in {path} name rows of the whole "
+            "list; mend the rows, or leave out --arrivals (with --openb: name --nodes and --pods instead), orders of "
+            "arrival are then drawn"
+        )
+        raise InvalidInputError(pods.source, "", problem)
+
+
 def draw_arrivals(pods: PodList, gpu_capacity_milli: int, seed: int, *, nodes: int, until: float = 1.3) -> Arrivals:
     """Return arrivals drawn from `seed`: `pods` shuffled, then draws with replacement, and a random order of `nodes`.
 

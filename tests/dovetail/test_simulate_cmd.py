@@ -1,0 +1,57 @@
+"""What a person is told by `dovetail simulate`: what was left out, drawn, removed or never measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dovetail.cli import main
+
+NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"n{i},32000,65536,4,G2\n" for i in range(4))
+PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n" + "".join(f"w{i},1000,1024,1,1000\n" for i in range(6))
+BAD_ROWS = "bad1,1000,1024,1,5000\nbad2,x,1024,1,1000\n"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SIMULATE = ("simulate", "--nodes", "nodes.csv", "--pods", "pods.csv", "--policy", "fgd")
+REPLAY = ("simulate", "--protocol", "replay", "--cluster", str(EXAMPLES / "cluster.yaml"), "--policy", "first-fit")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nodes.csv").write_text(NODES)
+    (tmp_path / "pods.csv").write_text(PODS)
+
+    def invoke(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dovetail", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return invoke
+
+
+def record(tmp_path: Path) -> None:
+    orders = {"pods/1/pods": np.arange(6).repeat(4), "pods/1/node_rank": np.arange(4)}
+    np.savez(tmp_path / "recorded.npz", allow_pickle=True, **orders)
+
+
+def test_recorded_orders_are_refused_for_a_list_with_rows_left_out(run: Run, tmp_path: Path) -> None:
+    # Every recorded row number after the bad row would silently have named the pod after it.
+    record(tmp_path)
+    recorded = (*SIMULATE, "--arrivals", "recorded.npz")
+    assert run(*recorded)[0] == 0
+    header, first, *rest = PODS.splitlines(keepends=True)
+    (tmp_path / "pods.csv").write_text("".join([header, first, BAD_ROWS, *rest]))
+    code, out, err = run(*recorded, "--skip-bad")
+    assert (code, out) == (1, "")
+    assert err.startswith("dovetail: pods.csv: 2 bad rows were left out, but the orders recorded in recorded.npz name")
+    assert "leave out --arrivals" in err
+    assert run(*SIMULATE, "--skip-bad", "--seeds", "1")[0] == 0
