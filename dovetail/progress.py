@@ -17,6 +17,12 @@ def note_compiling() -> None:
         sys.stderr.write("compiling the kernels, once on this machine: about half a minute ...\n")
 
 
+def note_left_out(source: str, rows: int) -> None:
+    """Say on standard error how many bad rows of a file were skipped: what is missing must not pass unnoticed."""
+    if rows:
+        sys.stderr.write(f"{rows} bad {'row' if rows == 1 else 'rows'} of {source} left out\n")
+
+
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     """Yield a function to call after each step; it moves a bar if a person watches standard error."""

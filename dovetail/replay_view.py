@@ -10,7 +10,7 @@ import typer
 
 import dovetail
 from dovetail.output import Column, OutputFormat, Value, print_rows
-from dovetail.progress import progress_bar
+from dovetail.progress import note_left_out, progress_bar
 
 if TYPE_CHECKING:
     from simulator.replayrun import ReplayRun
@@ -46,10 +46,12 @@ def replay_and_print(
 
     names = parse_policies(policies, POLICIES)
     plan = read_plan(cluster, workload, names, backfill=backfill, skip_bad=skip_bad)
+    note_left_out(workload.name, plan.workload.rejected.count)
     with progress_bar(len(names)) as step:
         report = run_replays(plan, dovetail.__version__, step)
     written = write_text(out / "result.json", encode_replays(report))
-    print_rows([_cells(run) for run in report.runs], COLUMNS, output)
+    left_out = {"rows_left_out": report.rejected}
+    print_rows([_cells(run) | left_out for run in report.runs], COLUMNS, output)
     typer.echo(f"result: {written}", err=output is not OutputFormat.TABLE)
 
 

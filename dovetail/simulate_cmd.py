@@ -15,7 +15,7 @@ import typer
 
 import dovetail
 from dovetail.output import Column, OutputFormat, Value, print_rows
-from dovetail.progress import note_compiling, progress_bar
+from dovetail.progress import note_compiling, note_left_out, progress_bar
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def _run(plan: Plan, jobs: int) -> Result:
     from simulator.sweep import RunFailedError, run_sweep
 
     inputs = inputs_of(plan, dovetail.__version__)
+    for pods in inputs.pods:
+        note_left_out(pods.file, pods.rejected)
     specs = plan.specs()
     note_compiling()
     try:
@@ -164,10 +166,12 @@ def _write(result: Result, objectives: Sequence[Objective], out: Path) -> Path |
 
 
 def _finish(result: Result, objectives: Sequence[Objective], output: OutputFormat, report: Path | None) -> None:
-    from simulator.summary import summarise
+    from simulator.summary import ALL_VARIANTS, summarise
 
     rows = summarise(result) if result.runs else ()
-    print_rows([_cells(row) for row in rows], COLUMNS, output)
+    left_out = {pods.variant: pods.rejected for pods in result.inputs.pods}
+    left_out[ALL_VARIANTS] = sum(left_out.values())
+    print_rows([_cells(row) | {"rows_left_out": left_out[row.variant]} for row in rows], COLUMNS, output)
     # Programs read standard output; the word where the report is must not end up in their JSON.
     typer.echo(f"report: {report}" if report else "no run was finished", err=output is not OutputFormat.TABLE)
     if not result.complete:

@@ -52,10 +52,11 @@ class ReplayRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayReport:
-    """All replays of a plan, and what they were made from."""
+    """All replays of a plan, and what they were made from; `rejected` rows of the workload were left out as bad."""
 
     dovetail: str
     files: tuple[InputFile, ...]
+    rejected: int
     backfill: bool
     runs: tuple[ReplayRun, ...]
     schema: str = SCHEMA_NAME
@@ -86,7 +87,13 @@ def run_replays(plan: ReplayPlan, version: str, progress: Callable[[], None]) ->
         )
         runs.append(ReplayRun(policy=policy, summary=result.summary(), curve=curve))
         progress()
-    return ReplayReport(dovetail=version, files=plan.files, backfill=plan.backfill, runs=tuple(runs))
+    return ReplayReport(
+        dovetail=version,
+        files=plan.files,
+        rejected=plan.workload.rejected.count,
+        backfill=plan.backfill,
+        runs=tuple(runs),
+    )
 
 
 def encode_replays(report: ReplayReport) -> str:

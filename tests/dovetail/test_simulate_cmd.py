@@ -55,3 +55,17 @@ def test_recorded_orders_are_refused_for_a_list_with_rows_left_out(run: Run, tmp
     assert err.startswith("dovetail: pods.csv: 2 bad rows were left out, but the orders recorded in recorded.npz name")
     assert "leave out --arrivals" in err
     assert run(*SIMULATE, "--skip-bad", "--seeds", "1")[0] == 0
+
+
+def test_skipped_rows_are_told_with_their_number(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pods.csv").write_text(PODS + BAD_ROWS)
+    code, out, err = run(*SIMULATE, "--skip-bad", "--seeds", "1", "-o", "json")
+    assert code == 0
+    assert err.splitlines()[0] == "2 bad rows of pods.csv left out"
+    assert [row["rows_left_out"] for row in json.loads(out)] == [2]
+    (tmp_path / "jobs.csv").write_text("submit_s,duration_s,kind\n0,1,cpu\n0,x,cpu\n")
+    code, out, err = run(*REPLAY, "--workload", "jobs.csv", "--skip-bad", "--out", "there", "-o", "json")
+    assert code == 0
+    assert err.splitlines()[0] == "1 bad row of jobs.csv left out"
+    assert [row["rows_left_out"] for row in json.loads(out)] == [1]
+    assert json.loads((tmp_path / "there/result.json").read_text())["rejected"] == 1
