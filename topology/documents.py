@@ -1,4 +1,4 @@
-"""Reads YAML text that strangers wrote into typed values: bounded in size and depth, faults named by field."""
+"""Reads YAML text that strangers wrote into typed values: bounded in size and depth, no key twice, faults by field."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from topology.errors import InvalidInputError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_SHOWN = 200
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
@@ -19,21 +20,26 @@ T = TypeVar("T")
 def load_document(text: str, name: str, schema: str) -> dict[str, Any]:
     """Return the mapping in `text`, which must carry `schema: <schema>`.
 
-    Raises InvalidInputError (object `name`) for text above 1 MiB, broken YAML, aliases, deep nesting or another schema.
+    Raises InvalidInputError (object `name`) for text above 1 MiB, broken YAML, aliases, deep nesting, a key twice or
+    another schema.
     """
-    if len(text) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
+    # Lone surrogates, which no file can hold, are left to the YAML reader to refuse.
+    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise InvalidInputError(name, "", f"larger than {MAX_BYTES} bytes; a topology file has a few thousand")
     try:
         _check_events(text, name)
+        _check_keys(yaml.compose(text, Loader=_LOADER), name)
         document = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, chosen above
-    except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise InvalidInputError(name, "", f"not YAML: {_one_line(error)}") from error
+    except InvalidInputError:
+        raise
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+        # PyYAML lets through what goes wrong inside it on scalars such as !!bool x, !!int "" or !!timestamp x.
+        raise InvalidInputError(name, "", f"is not YAML: {_one_line(error)}") from error
     if not isinstance(document, dict):
-        raise InvalidInputError(name, "", f"must be a mapping of fields, such as `schema: {schema}`")
-    if document.get("schema") != schema:
-        raise InvalidInputError(name, "schema", f"is {document.get('schema')!r}; must be {schema!r}")
+        raise InvalidInputError(name, "", f"is no YAML mapping; such a file starts with `schema: {schema}`")
+    found = document.get("schema")
+    if found != schema:
+        raise InvalidInputError(name, "schema", f"is {_shortened(repr(found))}; must be {schema!r}")
     return document
 
 
@@ -60,5 +66,30 @@ def _check_events(text: str, name: str) -> None:
             raise InvalidInputError(name, "", f"nested deeper than {MAX_DEPTH} levels")
 
 
+def _check_keys(node: yaml.Node | None, name: str) -> None:
+    # The loader would silently keep the last of two equal keys.
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise InvalidInputError(name, _line(key), "has a key that is no plain text")
+            if key.value in seen:
+                raise InvalidInputError(name, _line(key), f"repeats the key {_shortened(key.value)!r}; keep one")
+            seen.add(key.value)
+            _check_keys(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(value, name)
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}" if node.start_mark else ""
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return _shortened(" ".join(str(error).split()))
+
+
+def _shortened(text: str) -> str:
+    """Keep what a file says from filling the message."""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
