@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import NoReturn
 
 from topology.errors import InvalidInputError
 from topology.machine import Machine, parse_machine
@@ -47,14 +48,36 @@ def mig_geometry(id_or_product: str) -> MigGeometry:
         if geometry.id == id_or_product:
             return geometry
     found = mig_for_product(id_or_product)
-    if found is None:
-        known = ", ".join(geometry.id for geometry in mig_geometries())
-        raise InvalidInputError(
-            f"product {id_or_product}",
-            "MIG geometry",
-            f"is not known; use a product name as NVML returns it, or: {known}",
-        )
-    return found
+    return found or _unpublished(id_or_product) or _refuse(id_or_product)
+
+
+def _unpublished(product: str) -> MigGeometry | None:
+    """Return the geometry without placements whose product `product` is a longer name of.
+
+    Only such a one: it says no more than why it cannot be used, while a guessed placement would be a wrong answer.
+    """
+    for geometry in mig_geometries():
+        if not geometry.placeable and any(product.startswith(f"{name} ") for name in geometry.products):
+            return geometry
+    return None
+
+
+def _refuse(product: str) -> NoReturn:
+    """Raise InvalidInputError: the product cannot be partitioned, or its geometry is not shipped."""
+    names = {product, f"NVIDIA {product}"}
+    for name in machine_names():
+        known = machine(name)
+        products = {known.product(gpu) for gpu in range(known.gpu_count)}
+        if not known.gpu.mig_capable and names & products:
+            raise InvalidInputError(f"product {product}", "", "is not MIG-capable: it cannot be partitioned")
+    alike = next((known for known in _by_product() if known.lower() == product.lower()), None)
+    hint = f"did you mean {alike!r}? " if alike else ""
+    raise InvalidInputError(
+        f"product {product[:80]}",
+        "",
+        f"is not known to be MIG-capable: {hint}no MIG geometry is shipped for it. Known: {', '.join(_by_product())}; "
+        f"by id: {', '.join(geometry.id for geometry in mig_geometries())}",
+    )
 
 
 @lru_cache(maxsize=1)

@@ -261,3 +261,19 @@ def test_an_illegal_start_is_refused_with_the_legal_ones() -> None:
         occupation(geometry, [("3g.20gb", 1)])
     with pytest.raises(InvalidInputError, match="overlaps"):
         place(geometry, Occupation(slices=1), geometry.profile("3g.20gb"), 0)
+
+
+def test_a_product_that_cannot_be_partitioned_is_told_apart_from_an_unknown_one() -> None:
+    for name in ("NVIDIA L40S", "L40S", "Tesla T4"):
+        with pytest.raises(InvalidInputError, match="is not MIG-capable"):
+            catalog.mig_geometry(name)
+    with pytest.raises(InvalidInputError, match=r"no MIG geometry is shipped for it\. Known: .*NVIDIA A30"):
+        catalog.mig_geometry("NVIDIA X1")
+    with pytest.raises(InvalidInputError, match="did you mean 'NVIDIA A30'"):
+        catalog.mig_geometry("nvidia a30")
+
+
+def test_a_longer_product_name_finds_a_geometry_without_placements_only() -> None:
+    assert catalog.mig_geometry("NVIDIA RTX PRO 4500 Blackwell Server Edition").id == "rtx-pro-4500-32gb"
+    with pytest.raises(InvalidInputError):
+        catalog.mig_geometry("NVIDIA A30 MIG 1g.6gb")
