@@ -22,11 +22,12 @@ _ARRIVALS_PATTERN = "openb_arrivals_*.npz"
 
 @dataclass(frozen=True, slots=True)
 class TraceFiles:
-    """The files of one simulation."""
+    """The files of one simulation. `unrecorded` pod lists have no recorded orders in their folder: none is used."""
 
     nodes: Path
     pods: tuple[Path, ...]
     arrivals: Path | None
+    unrecorded: tuple[str, ...] = ()
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -57,16 +58,19 @@ def parse_policies(texts: Sequence[str], known: Sequence[str]) -> tuple[str, ...
 def trace_files(folder: Path, variants: Sequence[str]) -> TraceFiles:
     """Return node list, pod lists and recorded arrivals of an openb folder; `all` means every recorded variant.
 
+    Where one of the lists has no recorded orders, all orders are to be drawn: all lists are then treated alike.
     Raises InvalidInputError if a file is missing.
     """
     arrivals = next(iter(sorted(folder.glob(_ARRIVALS_PATTERN))), None)
+    recorded = available(arrivals) if arrivals else {}
     names = list(dict.fromkeys(name.strip() for text in variants for name in text.split(",")))
     if ALL in names:
         if arrivals is None:
             raise InvalidInputError(str(folder), "", f"has no {_ARRIVALS_PATTERN}; name the variants instead of {ALL}")
-        names = list(available(arrivals))
+        names = list(recorded)
     pods = tuple(_existing(folder, _POD_LIST.format(variant=name)) for name in names)
-    return TraceFiles(_existing(folder, _NODE_LIST), pods, arrivals)
+    unrecorded = tuple(name for name in names if name not in recorded) if arrivals else ()
+    return TraceFiles(_existing(folder, _NODE_LIST), pods, None if unrecorded else arrivals, unrecorded)
 
 
 def choose_seeds(asked: str, arrivals: Path | None, variants: Sequence[str]) -> tuple[int, ...]:

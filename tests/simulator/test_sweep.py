@@ -220,6 +220,8 @@ def test_the_trace_folder_names_its_files() -> None:
     files = trace_files(TRACE, ["default,cpu050"])
     assert [path.name for path in files.pods] == ["openb_pod_list_default.csv.gz", "openb_pod_list_cpu050.csv.gz"]
     assert len(trace_files(TRACE, ["all"]).pods) == 14
+    mixed = trace_files(TRACE, ["default", "cpu0"])
+    assert (mixed.arrivals, mixed.unrecorded) == (None, ("cpu0",))
     with pytest.raises(InvalidInputError, match="openb_pod_list_nope"):
         trace_files(TRACE, ["nope"])
 
