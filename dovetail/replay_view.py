@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 import dovetail
+from dovetail.outfolder import remove_stale_report
 from dovetail.output import Column, OutputFormat, Value, print_rows
 from dovetail.progress import note_left_out, progress_bar
 
@@ -49,6 +50,7 @@ def replay_and_print(
     note_left_out(workload.name, plan.workload.rejected.count)
     with progress_bar(len(names)) as step:
         report = run_replays(plan, dovetail.__version__, step)
+    remove_stale_report(out)
     written = write_text(out / "result.json", encode_replays(report))
     left_out = {"rows_left_out": report.rejected}
     print_rows([_cells(run) | left_out for run in report.runs], COLUMNS, output)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import dovetail
+from dovetail.outfolder import REPORT_NAME, remove_stale_report
 from dovetail.output import Column, OutputFormat, Value, print_rows
 from dovetail.progress import note_compiling, note_left_out, progress_bar
 from topology.errors import InvalidInputError
@@ -62,26 +63,39 @@ def simulate(
     workload: Annotated[Path | None, typer.Option(help="For replay: jobs with times (CSV, also .gz).")] = None,
     backfill: Annotated[bool, typer.Option("--backfill", help="For replay: who fits may pass who waits.")] = False,
     policy: Annotated[list[str] | None, typer.Option(help="Policies, comma-separated, or all.")] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 42-51 or 42,43; without: the recorded ones.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for result.json and report.html.")] = Path("dovetail-report"),
+    seeds: Annotated[
+        str, typer.Option(help="Seeds, as in 42-51 or 42,43; without: the recorded ones, or 42-51 drawn.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Folder for result.json and, of a fill, report.html.")] = Path(
+        "dovetail-report"
+    ),
     output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How the summary is printed.")] = (
         OutputFormat.TABLE
     ),
-    jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 is one per core.")] = 1,
-    placements: Annotated[bool, typer.Option("--placements", help="Also record where every pod went.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows of pod lists.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="For fill: worker processes; 0 is one per core.")] = 1,
+    placements: Annotated[
+        bool, typer.Option("--placements", help="For fill: also record where every pod went.")
+    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows of pod lists or workload.")] = False,
     objective: Annotated[
-        list[str] | None, typer.Option(help="E.g. 'unallocated_pct_at_100<=5', for every policy; a miss exits 3.")
+        list[str] | None,
+        typer.Option(help="For fill: e.g. 'unallocated_pct_at_100<=5', for every policy; a miss exits 3."),
     ] = None,
 ) -> None:
     """Fill a cluster pod by pod under several policies; compare what stays unused; write a report.
 
-    With --protocol replay: jobs arrive, wait, run and leave; compare how long they wait.
+    With --protocol replay: jobs arrive, wait, run and leave; compare how long they wait. Writes result.json only.
     """
     policies = policy or ["dovetail,fgd"]
     if protocol is Protocol.REPLAY:
-        if cluster is None or workload is None or nodes or pods or arrivals or openb or variant or seeds or objective:
-            raise typer.BadParameter("a replay takes --cluster and --workload, and no option of the fill protocol")
+        if cluster is None or workload is None:
+            raise typer.BadParameter("a replay takes --cluster and --workload")
+        fill_only = {
+            "--nodes": nodes, "--pods": pods, "--arrivals": arrivals, "--openb": openb, "--variant": variant,
+            "--seeds": seeds, "--objective": objective, "--placements": placements, "--jobs": jobs != 1,
+        }  # fmt: skip
+        if given := [name for name, value in fill_only.items() if value]:
+            raise typer.BadParameter(f"a replay has no {', '.join(given)}; that belongs to the fill protocol")
         from dovetail.replay_view import replay_and_print
 
         replay_and_print(cluster, workload, policies, out, output, backfill=backfill, skip_bad=skip_bad)
@@ -106,7 +120,11 @@ def _files(
     if openb is not None:
         if nodes or pods or arrivals:
             raise typer.BadParameter("--openb names all files; leave out --nodes, --pods and --arrivals")
-        return trace_files(openb, variant or ["default"])
+        files = trace_files(openb, variant or ["default"])
+        if files.unrecorded:
+            lists = ", ".join(files.unrecorded)
+            typer.echo(f"no orders of arrival are recorded for {lists}: all orders are drawn from the seeds", err=True)
+        return files
     if variant:
         raise typer.BadParameter("--variant goes with --openb; name pod lists with --pods")
     if nodes is None or not pods:
@@ -159,10 +177,11 @@ def _write(result: Result, objectives: Sequence[Objective], out: Path) -> Path |
 
     write_result(result, out)
     if not result.runs:
+        remove_stale_report(out)
         return None
     from simulator.report import render_report
 
-    return write_text(out / "report.html", render_report(result, objectives))
+    return write_text(out / REPORT_NAME, render_report(result, objectives))
 
 
 def _finish(result: Result, objectives: Sequence[Objective], output: OutputFormat, report: Path | None) -> None:

@@ -16,6 +16,7 @@ from simulator.inputs.cluster import read_cluster
 from simulator.inputs.workload import Workload, read_workload
 from simulator.replay_result import ReplaySummary
 from simulator.result import InputFile, input_file
+from topology.errors import InvalidInputError
 
 SCHEMA_NAME = "dovetail.replay/v1"
 CURVE_POINTS = 200
@@ -64,9 +65,12 @@ class ReplayReport:
 
 def read_plan(cluster: Path, workload: Path, policies: Sequence[str], *, backfill: bool, skip_bad: bool) -> ReplayPlan:
     """Return the plan for a cluster file and a workload file. Raises InvalidInputError."""
+    nodes, jobs = read_cluster(cluster).nodes, read_workload(workload, skip_bad=skip_bad)
+    if not len(jobs):
+        raise InvalidInputError(str(workload), "", "holds no job; a replay needs at least one")
     return ReplayPlan(
-        nodes=read_cluster(cluster).nodes,
-        workload=read_workload(workload, skip_bad=skip_bad),
+        nodes=nodes,
+        workload=jobs,
         policies=tuple(policies),
         backfill=backfill,
         files=(input_file(cluster), input_file(workload)),

@@ -69,3 +69,46 @@ def test_skipped_rows_are_told_with_their_number(run: Run, tmp_path: Path) -> No
     assert err.splitlines()[0] == "1 bad row of jobs.csv left out"
     assert [row["rows_left_out"] for row in json.loads(out)] == [1]
     assert json.loads((tmp_path / "there/result.json").read_text())["rejected"] == 1
+
+
+@pytest.mark.parametrize("words", [("--jobs", "2"), ("--placements",), ("--objective", "failed<=1")])
+def test_a_replay_refuses_what_it_would_ignore(run: Run, words: tuple[str, ...]) -> None:
+    code, _, err = run(*REPLAY, "--workload", "jobs.csv", *words)
+    assert code == 2
+    assert words[0] in err
+
+
+def test_the_report_of_an_earlier_fill_does_not_stay_beside_a_replay(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("submit_s,duration_s,kind\n0,1,cpu\n")
+    report = tmp_path / "there" / "report.html"
+    assert run(*SIMULATE, "--seeds", "1", "--out", "there")[0] == 0
+    replay = (*REPLAY, "--workload", "jobs.csv", "--out", "there")
+    code, _, err = run(*replay)
+    assert (code, report.exists()) == (0, False)
+    assert err == f"removed {Path('there/report.html')}: it was the report of an earlier fill\n"
+    report.write_text("<title>Somebody else's page</title>")
+    assert run(*replay)[0] == 0
+    assert report.exists()
+
+
+def test_a_workload_without_a_job_is_bad_input(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("submit_s,duration_s,kind\n")
+    code, out, err = run(*REPLAY, "--workload", "jobs.csv")
+    assert (code, out) == (1, "")
+    assert err == "dovetail: jobs.csv: holds no job; a replay needs at least one\n"
+
+
+def test_a_list_of_the_trace_without_recorded_orders_is_drawn_and_said(run: Run, tmp_path: Path) -> None:
+    trace = tmp_path / "openb"
+    trace.mkdir()
+    (trace / "openb_node_list_gpu_node.csv").write_text(NODES)
+    for name in ("pods", "mine"):
+        (trace / f"openb_pod_list_{name}.csv").write_text(PODS)
+    record(trace)
+    (trace / "recorded.npz").rename(trace / "openb_arrivals_1.npz")
+    words = ("simulate", "--openb", "openb", "--policy", "fgd", "--seeds", "1")
+    code, _, err = run(*words, "--variant", "mine")
+    assert code == 0
+    assert err == "no orders of arrival are recorded for mine: all orders are drawn from the seeds\n"
+    assert json.loads((tmp_path / "dovetail-report/result.json").read_text())["inputs"]["arrivals"] is None
+    assert run(*words, "--variant", "pods")[::2] == (0, "")
