@@ -100,7 +100,7 @@ def _where(demand: Demand, u: int) -> str:
 
 def _less_cpu(usage: Usage, demand: Demand) -> Iterator[Step]:
     for milli in _below(usage.arrays.nodes[:, CPU], demand.cpu_milli):
-        text = f"ask for {milli / 1000:.10g} cores instead of {demand.cpu_milli / 1000:.10g}"
+        text = f"ask for {milli / 1000:.15g} cores instead of {demand.cpu_milli / 1000:.15g}"
         lost = demand.cpu_milli - milli
         yield Step(kind=Kind.CPU, text=text, demand=replace(demand, cpu_milli=milli), cpu_milli=lost)
 
@@ -118,7 +118,7 @@ def _weaker_links(fabric: Fabric, demand: Demand, u: int, request: WholeRequest)
         return
     where = _where(demand, u)
     for mbps in _below(_qualities(fabric, request.count), round(request.min_gbps * 1000)):
-        text = f"ask for {mbps / 1000:.10g} GB/s instead of {request.min_gbps:g}{where}"
+        text = f"ask for {mbps / 1000:.10g} GB/s instead of {request.min_gbps:.10g}{where}"
         yield Step(kind=Kind.LINK, text=text, demand=_instead(demand, u, replace(request, min_gbps=mbps / 1000)))
     text = f"prefer fast links instead of requiring them{where}"
     looser = replace(request, link=LinkWish.PREFER, min_gbps=0)

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from packing.classes import DemandClasses
 from packing.fabric import Fabric
@@ -38,7 +39,7 @@ MAX_NAME_CHARS = 60
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Explanation:
-    """Every node's verdict on one demand. `rows` is [N, 3]: code, request (NONE: the pod's), detail."""
+    """Every node's verdict on one demand. `rows` is [N, 3]: code, request (NONE: the pod's), detail (NONE: unknown)."""
 
     fabric: Fabric
     demand: Demand
@@ -62,8 +63,11 @@ class Explanation:
         """Return the reasons of all nodes that refuse, most frequent first, then by text."""
         refusing = self.rows[self.rows[:, 0] != codes.FITS]
         nodes: Counter[str] = Counter()
-        for code, unit in np.unique(refusing[:, :2], axis=0).tolist():
-            group = refusing[(refusing[:, 0] == code) & (refusing[:, 1] == unit)]
+        # Unknown links are a reason of their own, not a small detail.
+        keys = np.column_stack([refusing[:, :2], refusing[:, 2] == NONE])
+        for key in np.unique(keys, axis=0).tolist():
+            code, unit, _ = key
+            group = refusing[(keys == key).all(axis=1)]
             nodes[reason_text(self.fabric, self.demand, code, unit, int(group[:, 2].max()))] += len(group)
         return tuple(Reason(text=t, nodes=n) for t, n in sorted(nodes.items(), key=lambda item: (-item[1], item[0])))
 
@@ -87,8 +91,16 @@ def explain(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Exp
         memory = memory_of(usage, policy)
         scores = memory.cache.scores[memory.row(c)]
         rows[unknown & (scores > UNDECIDED), 0] = codes.FITS
+    never = rows[:, 0] == codes.NEVER_LINKED
+    if never.any():
+        rows[never & _links_unknown(fabric)[fabric.arrays.node_shape], 2] = NONE
     rows.flags.writeable = False
     return Explanation(fabric=fabric, demand=demand, rows=rows)
+
+
+def _links_unknown(fabric: Fabric) -> NDArray[np.bool_]:
+    """[S] whether a shape has several GPUs and nobody knows how they are joined."""
+    return np.array([len(shape.gpus) > 1 and not shape.links.quality_mbps.any() for shape in fabric.shapes])
 
 
 def _rows(fabric: Fabric, usage: Usage, classes: DemandClasses, c: int) -> Ints:
@@ -169,10 +181,12 @@ def _whole_text(request: WholeRequest, code: int, detail: int) -> str:
             return f"MIG mode on ({detail} {'GPU' if detail == 1 else 'GPUs'} without)" if detail else "MIG mode on"
         case codes.BUSY:
             return f"fewer than {count} {gpus} free (most {detail})" if detail else "no GPU free"
+    if detail == NONE:
+        return "links unknown"
     never = "machine without" if code == codes.NEVER_LINKED else "no"
     if request.min_gbps:
         free = "" if code == codes.NEVER_LINKED else " free"
-        return f"{never} {count}{free} {gpus} at {request.min_gbps:g} GB/s (best {detail / 1000:g})"
+        return f"{never} {count}{free} {gpus} at {request.min_gbps:.10g} GB/s (best {detail / 1000:.10g})"
     return f"{never} {count}-GPU NVLink island (largest {detail})"
 
 
@@ -224,12 +238,12 @@ def _shortened(text: str) -> str:
 
 def cores(milli: int) -> str:
     """Return CPU for people: `1 core`, `1.5 cores`."""
-    return f"{milli / 1000:g} {'core' if milli == 1000 else 'cores'}"
+    return f"{milli / 1000:.15g} {'core' if milli == 1000 else 'cores'}"
 
 
 def gib(mib: int) -> str:
-    """Return memory for people, in GiB."""
-    return f"{mib / 1024:.4g} GiB"
+    """Return memory for people, in GiB: four digits, but never in powers of ten."""
+    return f"{mib / 1024:.0f} GiB" if mib >= 1000 * 1024 else f"{mib / 1024:.4g} GiB"
 
 
 def explain_gpu(fabric: Fabric, usage: Usage, request: Request, node: int, gpu: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packing.explain import Explanation, explain, explain_gpu, reasons_line
+from packing.explain import Explanation, cores, explain, explain_gpu, gib, reasons_line
 from packing.kernels import explain as codes
 from packing.kernels.explain import PROFILE_BITS
 from packing.mix import DemandMix
@@ -322,3 +322,26 @@ def test_the_kernel_is_compiled_once_for_clusters_with_and_without_gpus_and_mig(
         fabric, usage = pack(Snapshot(nodes=nodes))
         assert explain(fabric, usage, one(W4), make_policy("dovetail", EMPTY, fabric)).fitting <= 1
     assert len(vars(codes)["explain_nodes"].signatures) == 1
+
+
+def test_unknown_links_are_a_reason_of_their_own_beside_islands_that_are_too_small() -> None:
+    nodes = (
+        node("f", flat_shape(*[T4] * 8)),
+        node("g", flat_shape(*[T4] * 8)),
+        node("p", machine_shape("l40s-8-pcie")),
+    )
+    world = World.of(nodes, EMPTY, "dovetail")
+    for least in (0, 5000):
+        demand = Demand(requests=(WholeRequest(count=8, link=LinkWish.REQUIRE, min_gbps=least),))
+        found = explain(world.fabric, world.usage, demand, world.policy)
+        assert found.reasons()[0] == Reason(text="links unknown", nodes=2)
+        assert found.reasons()[1].text.startswith("machine without 8")
+        assert [found.text(n) for n in range(2)] == ["links unknown"] * 2
+
+
+def test_large_amounts_are_never_written_in_powers_of_ten() -> None:
+    assert cores(10**12) == "1000000000 cores"
+    assert cores(1_234_567_891) == "1234567.891 cores"
+    assert gib(16 * 2**20) == "16384 GiB"
+    assert gib(1536) == "1.5 GiB"
+    assert gib(1000 * 1024 - 1) == "1000 GiB"
