@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dovetail.amounts import check_gbps, cores_milli, memory_mib
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ LinkOpt = Annotated[
     str | None, typer.Option(help="Links between them: none, prefer or require.", rich_help_panel="Whole GPUs")
 ]
 MinGbpsOpt = Annotated[float | None, typer.Option(min=0, help="Least set quality, GB/s.", rich_help_panel="Whole GPUs")]
+MinGpuMemoryOpt = Annotated[
+    str | None, typer.Option(help="Least memory of each, as in 40Gi.", rich_help_panel="Whole GPUs")
+]
 ProfileOpt = Annotated[str | None, typer.Option(help="MIG profile, as in 2g.20gb.", rich_help_panel="MIG partition")]
 MinMemoryOpt = Annotated[
     str | None, typer.Option(help="Or: least memory, as in 20Gi.", rich_help_panel="MIG partition")
@@ -60,6 +64,7 @@ class DemandOptions:
     gpus: int | None
     link: str | None
     min_gbps: float | None
+    min_gpu_memory: str | None
     profile: str | None
     min_memory: str | None
     min_sms: int | None
@@ -73,10 +78,9 @@ class DemandOptions:
     def demand(self) -> Demand:
         """Return the demand. BadParameter for options that exclude each other, InvalidInputError for bad values."""
         from packing.model import Demand
-        from simulator.inputs.quantity import cpu_milli, memory_mib
 
         request = self._request()
-        cpu, memory = cpu_milli(self.cpu, "--cpu", ""), memory_mib(self.memory, "--memory", "")
+        cpu, memory = cores_milli(self.cpu, "--cpu"), memory_mib(self.memory, "--memory")
         if request is None and not (cpu or memory):
             raise typer.BadParameter(
                 "say what is asked for: --gpus, --profile, --min-memory, --share-compute, --share-memory or --cpu"
@@ -86,10 +90,9 @@ class DemandOptions:
     def _request(self) -> Request | None:
         """Return the device request; the options of one kind exclude those of the others."""
         from packing.model import PartitionRequest, Selector, ShareRequest, Sharing, WholeRequest
-        from simulator.inputs.quantity import memory_mib
 
         kinds: dict[str, tuple[Any, ...]] = {
-            "--gpus, --link, --min-gbps": (self.gpus, self.link, self.min_gbps),
+            "--gpus, --link, --min-gbps, --min-gpu-memory": (self.gpus, self.link, self.min_gbps, self.min_gpu_memory),
             "--profile, --min-memory, --min-sms": (self.profile, self.min_memory, self.min_sms),
             "--share-compute, --share-memory, --sharing": (self.share_compute, self.share_memory, self.sharing),
         }
@@ -103,11 +106,13 @@ class DemandOptions:
             return None
         if used[0].startswith("--gpus"):
             if self.gpus is None:
-                raise typer.BadParameter("--link and --min-gbps go with --gpus")
+                raise typer.BadParameter("--link, --min-gbps and --min-gpu-memory go with --gpus")
             min_gbps = self.min_gbps or 0
+            check_gbps(min_gbps)
+            selector = replace(selector, min_memory_mib=self._memory(self.min_gpu_memory, "--min-gpu-memory"))
             return WholeRequest(count=self.gpus, link=self._link(), min_gbps=min_gbps, selector=selector)
         if used[0].startswith("--profile"):
-            least = memory_mib(self.min_memory, "--min-memory", "") if self.min_memory is not None else 0
+            least = self._memory(self.min_memory, "--min-memory")
             return PartitionRequest(
                 profile=self.profile or "", min_memory_mib=least, min_sms=self.min_sms or 0, selector=selector
             )
@@ -115,10 +120,13 @@ class DemandOptions:
             raise typer.BadParameter(f"{self.sharing!r} is not time-slicing or mps", param_hint="--sharing")
         return ShareRequest(
             compute_milli=self.share_compute or 0,
-            memory_mib=memory_mib(self.share_memory, "--share-memory", "") if self.share_memory is not None else 0,
+            memory_mib=self._memory(self.share_memory, "--share-memory"),
             sharing=Sharing(self.sharing or Sharing.TIME_SLICING),
             selector=selector,
         )
+
+    def _memory(self, text: str | None, option: str) -> int:
+        return 0 if text is None else memory_mib(text, option)
 
     def _link(self) -> Any:  # noqa: ANN401 - an enum of a lazy import
         from packing.model import LinkWish
@@ -143,6 +151,7 @@ class Loaded:
 
 def load(cluster: Path | None, nodes: Path | None, running: list[Path] | None, policy: str, demand: Demand) -> Loaded:
     """Read the cluster and what runs on it; the policy knows that and the demand as its mix."""
+    from dovetail.known_names import check_names
     from dovetail.progress import note_compiling
     from packing.mix import DemandMix
     from packing.model import Snapshot
@@ -150,11 +159,14 @@ def load(cluster: Path | None, nodes: Path | None, running: list[Path] | None, p
     from packing.policy import make_policy
     from simulator.inputs.running import read_running
 
-    if (cluster is None) == (nodes is None):
+    if cluster is not None and nodes is not None:
+        raise typer.BadParameter("name --cluster or --nodes, not both")
+    if cluster is None and nodes is None:
         raise typer.BadParameter("name a cluster file (--cluster) or a node list (--nodes)")
     note_compiling()
     held = tuple(claim for path in running or [] for claim in read_running(path))
     fabric, usage = pack(Snapshot(nodes=_nodes(cluster, nodes), running=held))
+    check_names(fabric, demand, str(cluster or nodes))
     mix = DemandMix.from_demands([*((asked, 1) for _, asked, _ in held), (demand, 1)])
     bound = make_policy(policy, mix, fabric)
     return Loaded(source=str(cluster or nodes), fabric=fabric, usage=usage, policy=bound, mix=mix)

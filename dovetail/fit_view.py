@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dovetail.demand_options import Loaded
     from packing.capacity import Capacity
     from packing.explain import Explanation
-    from packing.model import Demand, Placement
+    from packing.model import Demand, Devices, Placement
     from packing.nearest import Change, Nearest
 
 FIT_SCHEMA = "dovetail.fit/v1"
@@ -101,7 +102,7 @@ def print_node(loaded: Loaded, found: Explanation, name: str, output: OutputForm
 
         typer.echo(f"{name}: {_phrase(found.demand)}")
         _say("  ", "fits" if found.fits(n) else f"refused: {found.text(n)}")
-        typer.echo(f"  {left[0] / 1000:g} of {cores(int(size[0]))}, {gib(int(left[1]))} of {gib(int(size[1]))} left")
+        typer.echo(f"  {left[0] / 1000:.15g} of {cores(int(size[0]))}, {gib(int(left[1]))} of {gib(int(size[1]))} left")
         if rows:
             typer.echo()
     if rows:
@@ -125,6 +126,8 @@ def _print_fit_table(demand: Demand, wanted: int | None, found: Capacity, near: 
     if count:
         typer.echo()
         _print_placements(found)
+        if _links_unknown(found.placements):
+            typer.echo("links unknown: the cluster does not say how these GPUs are joined")
     if found.refusal is None or near is None:
         return
     typer.echo()
@@ -153,8 +156,17 @@ def _print_placements(found: Capacity) -> None:
 
 
 def _short_row(placement: Placement) -> dict[str, Value]:
-    several = [devices.quality_gbps for devices in placement.devices if len(devices.gpus) > 1]
+    several = [found for devices in placement.devices if (found := _quality(devices)) is not None]
     return {"node": placement.node, "devices": _held(placement) or None, "gbps": min(several, default=None)}
+
+
+def _quality(devices: Devices) -> float | None:
+    """Return the quality of a set; one GPU has none, and 0 stands for links that are unknown."""
+    return devices.quality_gbps or None if len(devices.gpus) > 1 else None
+
+
+def _links_unknown(placements: Sequence[Placement]) -> bool:
+    return any(len(d.gpus) > 1 and not d.quality_gbps for placement in placements for d in placement.devices)
 
 
 def _held(placement: Placement) -> str:
@@ -179,15 +191,19 @@ def _ranges(gpus: Sequence[int]) -> str:
 
 def _phrase(demand: Demand) -> str:
     """Say what is asked for, links included."""
+    from packing.explain import cores, gib
     from packing.model import LinkWish, WholeRequest
     from simulator.demands import describe
 
+    words = describe(replace(demand, cpu_milli=0, memory_mib=0))
     for request in demand.requests:
         if isinstance(request, WholeRequest) and request.link is LinkWish.REQUIRE:
-            least = f" at {request.min_gbps:g} GB/s" if request.min_gbps else " in one NVLink island"
-            gpus, comma, rest = describe(demand).partition(", ")
-            return gpus + least + comma + rest
-    return describe(demand)
+            least = f" at {request.min_gbps:.10g} GB/s" if request.min_gbps else " in one NVLink island"
+            gpus, comma, rest = words.partition(", ")
+            words = gpus + least + comma + rest
+            break
+    words += f", {cores(demand.cpu_milli)}" if demand.cpu_milli else ""
+    return words + (f", {gib(demand.memory_mib)}" if demand.memory_mib else "")
 
 
 def _where(change: Change) -> str:
@@ -218,7 +234,7 @@ def _placement_rows(placements: Sequence[Placement]) -> list[dict[str, Value]]:
                     "gpus": " ".join(map(str, devices.gpus)),
                     "profile": devices.profile or None,
                     "start": devices.start if devices.profile else None,
-                    "quality_gbps": devices.quality_gbps,
+                    "quality_gbps": _quality(devices),
                 }
             )
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from dovetail.cli import app, main
+from dovetail.demand_options import DemandOptions
+from packing.model import Demand, PartitionRequest, Selector, ShareRequest, WholeRequest
+from topology.errors import InvalidInputError
 
 CLUSTER = """
 schemaVersion: cluster/v1
@@ -34,6 +38,15 @@ def cluster(tmp_path: Path) -> list[str]:
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     (tmp_path / "running.csv").write_text(RUNNING)
     return ["--cluster", str(tmp_path / "cluster.yaml"), "--running", str(tmp_path / "running.csv")]
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> list[str]:
+    """An openb node list says nothing about links."""
+    (tmp_path / "nodes.csv").write_text(
+        "sn,cpu_milli,memory_mib,gpu,model\na,64000,1000,2,T4\nb,64000,1000,8,V100M32\n"
+    )
+    return ["--nodes", str(tmp_path / "nodes.csv")]
 
 
 def run(*words: str) -> Result:
@@ -148,6 +161,15 @@ def test_running_work_reads_the_same_from_json(cluster: list[str], tmp_path: Pat
         ("--gpus", "1", "--replicas", "many"),
         ("--cpu", "1", "--product", "T4"),
         ("--link", "require"),
+        ("--min-gpu-memory", "40Gi"),
+        ("--profile", "1g.10gb", "--min-gpu-memory", "40Gi"),
+        ("--nodes", "nodes.csv", "--gpus", "1"),
+        ("--cpu", "many"),
+        ("--cpu", "-1"),
+        ("--gpus", "1", "--memory", "4x"),
+        ("--min-memory", "4 Gi"),
+        ("--share-memory", ""),
+        ("--gpus", "1", "--min-gpu-memory", "lots"),
     ],
 )
 def test_wrong_usage_exits_with_2(cluster: list[str], words: tuple[str, ...]) -> None:
@@ -186,9 +208,111 @@ def test_impossible_running_work_is_told_without_a_traceback(
     assert len(told.splitlines()) <= 2
 
 
-def test_an_openb_node_list_is_a_cluster_too(tmp_path: Path) -> None:
-    (tmp_path / "nodes.csv").write_text(
-        "sn,cpu_milli,memory_mib,gpu,model\na,64000,1000,2,T4\nb,64000,1000,8,V100M32\n"
-    )
-    found = answer("fit", "--nodes", str(tmp_path / "nodes.csv"), "--gpus", "1", "--product", "T4")
-    assert found["per_node"] == {"a": 2}
+def test_an_openb_node_list_is_a_cluster_too(nodes: list[str]) -> None:
+    assert answer("fit", *nodes, "--gpus", "1", "--product", "T4")["per_node"] == {"a": 2}
+
+
+def refused(*words: str) -> str:
+    """Return the message of bad input, of which `main` makes one line and exit code 1."""
+    result = run(*words)
+    assert isinstance(result.exception, InvalidInputError), result.output
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("gbps", ["inf", "1e300", "0.0004"])
+def test_a_link_minimum_that_no_set_can_have_is_bad_input(cluster: list[str], gbps: str) -> None:
+    assert refused("fit", *cluster, "--gpus", "2", "--min-gbps", gbps).startswith("--min-gbps: ")
+
+
+def test_not_a_number_is_no_link_minimum(cluster: list[str]) -> None:
+    assert run("fit", *cluster, "--gpus", "2", "--min-gbps", "nan").exit_code in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--cpu", "9e25"), "--cpu: '9e25' is larger"),
+        (("--cpu", "1e10"), "--cpu: '1e10' is more than"),
+        (("--memory", "9e18"), "--memory: '9e18' is more than"),
+        (("--min-memory", "0"), "ask for memory or SMs"),
+    ],
+)
+def test_amounts_that_parse_and_mean_nothing_are_bad_input(
+    cluster: list[str], words: tuple[str, ...], named: str
+) -> None:
+    assert named in refused("fit", *cluster, *words)
+
+
+@pytest.mark.parametrize("command", ["fit", "explain"])
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--gpus", "1", "--product", "nope"), "'nope'; it has NVIDIA A100-SXM4-40GB, NVIDIA H100 80GB HBM3"),
+        (("--gpus", "1", "--product", "nvidia h100 80gb hbm3"), "did you mean 'NVIDIA H100 80GB HBM3'?"),
+        (("--share-compute", "5", "--product", "a", "--product", "b"), "'a'"),
+        (("--profile", "nope"), "'nope'; the cluster has 1g.10gb, "),
+        (("--profile", "1G.5GB"), "did you mean '1g.5gb'?"),
+    ],
+)
+def test_a_name_that_nothing_here_has_is_bad_input(
+    cluster: list[str], command: str, words: tuple[str, ...], named: str
+) -> None:
+    assert named in refused(command, *cluster, *words)
+
+
+def test_a_profile_of_other_products_is_a_fair_question(cluster: list[str]) -> None:
+    assert answer("fit", *cluster, "--profile", "1g.6gb")["fits"] == 0
+
+
+def test_a_missing_alternative_is_told_and_the_others_count(cluster: list[str]) -> None:
+    result = run("fit", *cluster, "--gpus", "1", "--product", "NVIDIA H100 80GB HBM3", "--product", "nope")
+    assert result.exit_code == 0
+    assert "no GPU of the cluster is 'nope'" in result.stderr
+
+
+def test_unknown_links_are_said_to_be_unknown(nodes: list[str]) -> None:
+    found = answer("fit", *nodes, "--gpus", "8", "--link", "require")
+    assert found["refusal"]["line"] == "0/2 nodes: 1 fewer than 8 GPUs (most 2), 1 links unknown"
+    shown = run("fit", *nodes, "--gpus", "8").stdout
+    assert "GB/S" not in shown
+    assert "links unknown" in shown
+
+
+def test_no_quality_is_shown_where_there_is_none(cluster: list[str], nodes: list[str]) -> None:
+    for words in ((*nodes, "--gpus", "8"), (*cluster, "--gpus", "1"), (*cluster, "--profile", "2g.10gb")):
+        rows = list(csv.DictReader(io.StringIO(run("fit", *words, "-o", "csv").stdout)))
+        assert {row["quality_gbps"] for row in rows} == {""}
+    rows = list(csv.DictReader(io.StringIO(run("fit", *cluster, "--gpus", "2", "-o", "csv").stdout)))
+    assert all(float(row["quality_gbps"]) > 0 for row in rows)
+
+
+def demand_of(**asked: str | int) -> Demand:
+    words: dict[str, Any] = {field.name: None for field in fields(DemandOptions)} | {"cpu": "0", "memory": "0"} | asked
+    return DemandOptions(**words).demand()
+
+
+def test_a_demand_is_rounded_up_never_down() -> None:
+    assert demand_of(cpu="0.0001", memory="1").cpu_milli == 1
+    assert demand_of(cpu="1500u", memory="1048577").memory_mib == 2
+    assert demand_of(cpu="500m", memory="1Mi") == Demand(cpu_milli=500, memory_mib=1)
+    assert demand_of(min_memory="20.0001Gi").requests == (PartitionRequest(min_memory_mib=20 * 1024 + 1),)
+    assert demand_of(share_memory="1").requests == (ShareRequest(memory_mib=1),)
+    selector = Selector(min_memory_mib=40 * 1024 + 1)
+    assert demand_of(gpus=1, min_gpu_memory="41943041Ki").requests == (WholeRequest(selector=selector),)
+
+
+def test_whole_gpus_of_a_least_memory(cluster: list[str]) -> None:
+    found = answer("fit", *cluster, "--gpus", "1", "--min-gpu-memory", "60Gi")
+    assert set(found["per_node"]) == {"h100-0000", "h100-0001"}
+    found = answer("explain", *cluster, "--gpus", "1", "--min-gpu-memory", "60Gi")
+    assert found["per_node"]["a100-0000"] == "no GPU with 60 GiB"
+
+
+def test_a_cluster_and_a_node_list_are_not_both(cluster: list[str], nodes: list[str]) -> None:
+    assert "not both" in run("fit", *cluster, *nodes, "--gpus", "1").stderr
+
+
+def test_many_cores_are_printed_plainly(cluster: list[str]) -> None:
+    shown = run("fit", *cluster, "--cpu", "1e9").stdout
+    assert "1000000000 cores" in shown
+    assert "1e+09" not in shown
