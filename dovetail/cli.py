@@ -6,6 +6,7 @@ Command modules must load fast: what computes is imported inside the commands.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -66,5 +67,21 @@ def main() -> None:
             raise
         typer.echo(f"dovetail: {error.name} is missing; install the planner: pip install 'dovetail[planner]'", err=True)
         sys.exit(EXIT_FAILED)
+    except OSError as error:
+        # What reads files names them in errors of its own; what is left is an answer that cannot be written.
+        what = f"{error.filename}: " if error.filename else "the answer cannot be written: "
+        typer.echo(f"dovetail: {what}{error.strerror or error}", err=True)
+        _drop_output()
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, or the interpreter would complain once more as it ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except OSError:
+        return

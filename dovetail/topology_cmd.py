@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dovetail.amounts import check_gbps
 from dovetail.output import Column, OutputFormat, Value, print_rows
 from topology.errors import InvalidInputError
 
@@ -82,7 +83,7 @@ def best(
     machine: MachineArg,
     *,
     gpus: Annotated[int, typer.Option(min=1, max=16, help="How many GPUs to take.")],
-    free: Annotated[str, typer.Option(help="Free GPUs, as in 0,1,4-7; without: all.")] = "",
+    free: Annotated[str | None, typer.Option(help="Free GPUs, as in 0,1,4-7, or ''; without: all.")] = None,
     link: Annotated[str, typer.Option(help="How much links matter: none, prefer or require.")] = "prefer",
     min_gbps: Annotated[float, typer.Option(min=0, help="Least set quality, GB/s; needs --link require.")] = 0,
     output: Output = OutputFormat.TABLE,
@@ -93,8 +94,12 @@ def best(
     if min_gbps and link != "require":
         raise typer.BadParameter("needs --link require", param_hint="--min-gbps")
     with _bad_input_exits():
+        check_gbps(min_gbps)
         found = _machine(machine)
         answer = _best_set(found, _free_mask(free, found), gpus, link, round(min_gbps * 1000))
+    if output in (OutputFormat.TABLE, OutputFormat.CSV):
+        # One GPU or none has no quality; a 0 would read like a very slow link.
+        answer |= {key: answer[key] or None for key in ("quality_gbps", "ideal_gbps")}
     _print_answer(answer, output, ["gpus", "quality_gbps", "ideal_gbps", "remaining", "why"])
     if not answer["gpus"]:
         raise typer.Exit(EXIT_DOES_NOT_FIT)
@@ -145,11 +150,12 @@ def _bad_input_exits() -> Iterator[None]:
 
 
 def _machine(name: str) -> Machine:
-    """Return a shipped machine, or one from a file where `name` looks like a path."""
-    from topology.catalog import machine
+    """Return a shipped machine, or one from a file where `name` looks like a path or is one."""
+    from topology.catalog import machine, machine_names
     from topology.machine import parse_machine
 
-    if not ("/" in name or name.endswith((".yaml", ".yml"))):
+    named = "/" not in name and not name.endswith((".yaml", ".yml"))
+    if named and (name in machine_names() or not Path(name).is_file()):
         return machine(name)
     try:
         with Path(name).open("rb") as file:
@@ -188,10 +194,13 @@ def _groups(groups: Sequence[Sequence[int]]) -> str:
     return " ".join("{" + ",".join(map(str, group)) + "}" for group in groups)
 
 
-def _free_mask(text: str, machine: Machine) -> int:
-    if not text.strip():
+def _free_mask(text: str | None, machine: Machine) -> int:
+    """Return the free GPUs, bit mask. A script that found none says so with an empty text: that is not all."""
+    if text is None:
         return (1 << machine.gpu_count) - 1
     mask = 0
+    if not text.strip():
+        return mask
     for word in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,3})(?:-(\d{1,3}))?\s*", word)
         if not match:
@@ -218,14 +227,14 @@ def _best_set(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> 
         if free.bit_count() < k:
             why = f"{free.bit_count()} of {machine.gpu_count} GPUs are free"
         else:
-            asked = f"{min_mbps / 1000:g} GB/s" if min_mbps else "NVLink alone"
+            asked = f"{min_mbps / 1000:.10g} GB/s" if min_mbps else "NVLink alone"
             why = f"no {k} free GPUs reach {asked}; the best free set has {_fastest(table, quality, free, k):g} GB/s"
     elif k == 1:
         why = "the GPU whose loss costs the links of the others least"
     else:
         share = f"{100 * gbps / ideal:.0f} % of the best on an empty machine" if ideal else "links unknown"
         joined = "NVLink" if quality.nvlink[chosen] else "PCIe"
-        why = f"{gbps:g} GB/s over {joined}, {share}; GPUs {_groups([_bits(rest)])} stay free"
+        why = f"{gbps:g} GB/s over {joined}, {share}; {_staying(rest)}"
     return {
         "gpus": _bits(chosen),
         "quality_gbps": gbps,
@@ -262,6 +271,10 @@ def _placed(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> in
 
 def _fastest(table: Any, quality: Any, free: int, k: int) -> float:  # noqa: ANN401 - types of a lazy import
     return int(quality.quality_mbps[int(table.best_quality[k, free])]) / 1000
+
+
+def _staying(rest: int) -> str:
+    return f"GPUs {_groups([_bits(rest)])} stay free" if rest else "no GPU stays free"
 
 
 def _bits(mask: int) -> list[int]:

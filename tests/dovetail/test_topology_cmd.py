@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,8 @@ def test_an_answer_as_table_yaml_and_csv() -> None:
         (("--free", "0,1", "--gpus", "2", "--link", "require", "--min-gbps", "50"), "best free set has 25 GB/s"),
         (("--free", "0,1", "--gpus", "3"), "2 of 8 GPUs are free"),
         (("--gpus", "9"), "8 of 8"),
+        (("--gpus", "2", "--free", ""), "0 of 8 GPUs are free"),
+        (("--gpus", "1", "--free", " "), "0 of 8 GPUs are free"),
     ],
 )
 def test_what_does_not_fit_exits_3_and_says_why(words: tuple[str, ...], why: str) -> None:
@@ -126,6 +129,9 @@ def test_wrong_usage_exits_2(words: tuple[str, ...]) -> None:
         (("show", "./nowhere.yaml"), "cannot be read"),
         (("best", "dgx1-v100", "--gpus", "1", "--free", "8"), "GPUs 0 to 7"),
         (("best", "dgx1-v100", "--gpus", "1", "--free", "3-1"), "3-1"),
+        (("best", "dgx1-v100", "--gpus", "2", "--link", "require", "--min-gbps", "inf"), "--min-gbps: inf"),
+        (("best", "dgx1-v100", "--gpus", "2", "--link", "require", "--min-gbps", "1e300"), "--min-gbps: 1e+300"),
+        (("best", "dgx1-v100", "--gpus", "2", "--link", "require", "--min-gbps", "0.0004"), "--min-gbps: 0.0004"),
     ],
 )
 def test_bad_input_exits_1_with_one_line(words: tuple[str, ...], named: str) -> None:
@@ -199,3 +205,46 @@ def test_loading_the_commands_loads_nothing_heavy() -> None:
     heavy = "('numba', 'networkx', 'scipy', 'numpy', 'rich.table')"
     code = f"import sys, dovetail.topology_cmd; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_that_is_no_yaml_is_told_from_an_unknown_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.csv").write_text("claim,node\nx,y\n")
+    Path("dgx1-v100").write_text("claim,node\nx,y\n")
+    assert "is no YAML mapping" in _topology("show", "p.csv").stderr
+    assert "is not known" in _topology("show", "q.csv").stderr
+    assert _topology("show", "dgx1-v100").exit_code == 0
+
+
+def test_what_stays_free_is_said_in_words_where_it_is_nothing() -> None:
+    assert _best("dgx1-v100", "--gpus", "8")["why"].endswith("; no GPU stays free")
+    assert _best("dgx1-v100", "--gpus", "2", "--free", "0,3,5")["why"].endswith("; GPUs {5} stay free")
+
+
+def test_one_gpu_has_no_quality_in_tables() -> None:
+    row = next(csv.DictReader(io.StringIO(_topology("best", "dgx1-v100", "--gpus", "1", "-o", "csv").stdout)))
+    assert (row["quality_gbps"], row["ideal_gbps"]) == ("", "")
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device that is always full is a thing of Linux")
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_an_answer_that_cannot_be_written_ends_with_one_line(form: str) -> None:
+    with FULL.open("w") as full:
+        words = [sys.executable, "-m", "dovetail", "topology", "list", "-o", form]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["dovetail: the answer cannot be written: No space left on device"]
+
+
+def test_a_reader_that_went_away_is_no_news() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "dovetail", "topology", "list", "-o", "json"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
