@@ -90,11 +90,9 @@ def simulate(
     if protocol is Protocol.REPLAY:
         if cluster is None or workload is None:
             raise typer.BadParameter("a replay takes --cluster and --workload")
-        fill_only = {
-            "--nodes": nodes, "--pods": pods, "--arrivals": arrivals, "--openb": openb, "--variant": variant,
-            "--seeds": seeds, "--objective": objective, "--placements": placements, "--jobs": jobs != 1,
-        }  # fmt: skip
-        if given := [name for name, value in fill_only.items() if value]:
+        files = {"--nodes": nodes, "--pods": pods, "--arrivals": arrivals, "--openb": openb, "--variant": variant}
+        choices = {"--seeds": seeds, "--objective": objective, "--placements": placements, "--jobs": jobs != 1}
+        if given := [name for name, value in (files | choices).items() if value]:
             raise typer.BadParameter(f"a replay has no {', '.join(given)}; that belongs to the fill protocol")
         from dovetail.replay_view import replay_and_print
 
@@ -105,8 +103,9 @@ def simulate(
     from simulator.objective import parse_objective
 
     objectives = [parse_objective(text) for text in objective or []]
-    files = _files(nodes, pods, arrivals, openb, variant)
-    plan = _plan(files, policies, seeds, skip_bad=skip_bad, placements=placements)
+    plan = _plan(
+        _files(nodes, pods, arrivals, openb, variant), policies, seeds, skip_bad=skip_bad, placements=placements
+    )
     result = _run(plan, jobs or _cores())
     report = _write(result, objectives, out)
     _finish(result, objectives, output, report)
@@ -185,7 +184,7 @@ def _write(result: Result, objectives: Sequence[Objective], out: Path) -> Path |
 
 
 def _finish(result: Result, objectives: Sequence[Objective], output: OutputFormat, report: Path | None) -> None:
-    from simulator.summary import ALL_VARIANTS, summarise
+    from simulator.summary import ALL_VARIANTS, summarise, unmeasured
 
     rows = summarise(result) if result.runs else ()
     left_out = {pods.variant: pods.rejected for pods in result.inputs.pods}
@@ -196,9 +195,11 @@ def _finish(result: Result, objectives: Sequence[Objective], output: OutputForma
     if not result.complete:
         typer.echo(f"interrupted: kept {len(result.runs)} finished runs", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
+    if note := unmeasured(rows):
+        typer.echo(note, err=True)
     missed = [(objective, row) for objective in objectives for row in objective.misses(rows)]
     for objective, row in missed:
-        typer.echo(f"missed: {objective} ({row.policy} on {row.variant})", err=True)
+        typer.echo(f"{objective.miss(row)}: {objective} ({row.policy} on {row.variant})", err=True)
     if missed:
         raise typer.Exit(EXIT_MISSED)
 

@@ -41,6 +41,10 @@ class Objective:
         lists = (row for row in rows if row.variant != ALL_VARIANTS)
         return tuple(row for row in lists if not self._met(_FIGURES[self.figure](row)))
 
+    def miss(self, row: Row) -> str:
+        """Return how `row`, one of the misses, misses it: `missed`, or `not measured` where there is no figure."""
+        return "not measured" if _FIGURES[self.figure](row) is None else "missed"
+
     def _met(self, value: float | None) -> bool:
         return value is not None and _COMPARISONS[self.comparison](value, self.limit)
 

@@ -16,6 +16,8 @@ OURS = "dovetail"
 DIGITS = 4
 """Digits kept of a mean over seeds."""
 
+_REMEDY = "try more nodes, smaller pods or other seeds"
+
 ALL_VARIANTS = "all"
 """Name of the row that averages over the pod lists."""
 
@@ -32,8 +34,9 @@ class Stat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One policy on one pod list, or on all of them. Figures are None where demand never got that far.
+    """One policy on one pod list, or on all of them. Figures are None where demand skipped that point in some run.
 
+    `measured` of `runs` runs have a figure at 100 %.
     `wins` of `duels` pairs of runs (same pod list, same seed) left less unallocated at 100 % than `fgd`.
     """
 
@@ -44,6 +47,8 @@ class Row:
     at_130: Stat | None
     placed: float
     failed: float
+    runs: int
+    measured: int
     wins: int | None
     duels: int
 
@@ -55,6 +60,24 @@ def summarise(result: Result) -> tuple[Row, ...]:
         policies = dict.fromkeys(row.policy for row in rows)
         rows = [_overall(policy, result.runs) for policy in policies] + rows
     return tuple(rows)
+
+
+def unmeasured(rows: Sequence[Row]) -> str:
+    """Return why figures of `rows` are missing, in a sentence; empty where none is.
+
+    Demand grows by whole pods: where few GPUs make a pod a large share of the cluster, no arrival may fall between
+    100 % and 130 %, or on 130 % itself.
+    """
+    lists = [row for row in rows if row.variant != ALL_VARIANTS]
+    worst = max(lists, key=lambda row: row.runs - row.measured, default=None)
+    if worst is not None and worst.measured < worst.runs:
+        return (
+            f"not measured at 100 %: in {worst.runs - worst.measured} of {worst.runs} runs on {worst.variant} no pod "
+            f"arrived while demand was between 100 and 130 % of the GPUs; {_REMEDY}"
+        )
+    if any(row.at_130 is None for row in lists):
+        return f"not measured at 130 %: in some runs no pod arrived while demand was at 130 % of the GPUs; {_REMEDY}"
+    return ""
 
 
 def headline(rows: Sequence[Row]) -> Row | None:
@@ -101,6 +124,8 @@ def _row(variant: str, policy: str, runs: Sequence[RunResult], everything: Seque
         at_130=stat(run.unallocated_pct_at_130 for run in runs),
         placed=statistics.fmean(run.placed for run in runs),
         failed=statistics.fmean(run.failed for run in runs),
+        runs=len(runs),
+        measured=sum(run.unallocated_pct_at_100 is not None for run in runs),
         wins=wins if duels else None,
         duels=duels,
     )
@@ -118,6 +143,8 @@ def _overall(policy: str, everything: Sequence[RunResult]) -> Row:
         at_130=_by_seed(runs, lambda run: run.unallocated_pct_at_130),
         placed=statistics.fmean(run.placed for run in runs),
         failed=statistics.fmean(run.failed for run in runs),
+        runs=len(runs),
+        measured=sum(run.unallocated_pct_at_100 is not None for run in runs),
         wins=wins if duels else None,
         duels=duels,
     )

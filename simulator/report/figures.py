@@ -22,6 +22,9 @@ FIRST_SHOWN_PCT = 70
 LABEL_GAP = 0.055
 """Least distance of two labels at the right edge, as a share of the axis."""
 
+SAMPLE = (1.012, 1.066)
+"""Where the sample of a line beside its label starts and ends, as shares of the axis."""
+
 
 def allocation(name: str, runs: Sequence[RunResult], chosen: str) -> Drawing:
     """Draw allocated GPUs against arrived demand, a line per policy, and its range over seeds."""
@@ -61,7 +64,10 @@ def idle_ratio(name: str, runs: Sequence[RunResult], chosen: str) -> Drawing:
         axes.set_ylim(0, 101)
         axes.axvline(100, color=MUTED, linewidth=0.8)
         _label_ends(axes, lines, chosen)
-        caption = "Of the GPUs that are idle, the share that is fragmented. At 100 % nothing idle is of use."
+        caption = (
+            "Of the GPUs that are idle, the share that is too broken up for the pods that typically come. Where a line "
+            "touches the top, every GPU still idle is."
+        )
         return to_drawing(figure, "Fragmented share of idle GPUs", caption)
 
 
@@ -154,9 +160,14 @@ def _label_ends(axes: Axes, lines: dict[str, Floats], chosen: str) -> None:
     wished = [(ends[policy] - low) / (high - low) for policy in order]
     for policy, height in zip(order, spaced(wished, LABEL_GAP), strict=True):
         style = look(policy, chosen)
+        # Beside the name a piece of its line: some policies share a colour and differ by their dashes only.
+        axes.plot(
+            SAMPLE, [height] * 2, transform=axes.transAxes, clip_on=False,
+            color=style.marker, linestyle=style.dash, linewidth=style.width_pt,
+        )  # fmt: skip
         weight = "bold" if policy == chosen else "normal"
         axes.annotate(
-            policy, (1.015, height), xycoords="axes fraction", color=style.marker, va="center", weight=weight, size=9.5
+            policy, (1.075, height), xycoords="axes fraction", color=style.marker, va="center", weight=weight, size=9.5
         )
 
 

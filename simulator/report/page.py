@@ -14,7 +14,7 @@ from simulator.report import figures, verdict
 from simulator.report.palette import look
 from simulator.report.svg import Drawing
 from simulator.result import FailedDemand, Result, RunResult
-from simulator.summary import BASELINE, Row, headline, rival, summarise
+from simulator.summary import BASELINE, Row, headline, rival, summarise, unmeasured
 
 FAILURES_SHOWN = 12
 
@@ -28,6 +28,7 @@ class TableRow:
 
     row: Row
     colour: str
+    sample: str
     bar: float
     best: bool
     spread: str
@@ -79,6 +80,7 @@ def render_report(result: Result, objectives: Sequence[Objective] = ()) -> str:
         inputs=result.inputs,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         verdict=verdict.verdict(chosen, other, result.inputs),
+        unmeasured=unmeasured(rows),
         facts=verdict.facts(chosen, other, result.inputs),
         subject=verdict.subject(rows, result.inputs),
         checks=tuple(_check(objective, rows) for objective in objectives),
@@ -103,7 +105,10 @@ def command(result: Result) -> str:
 
 
 def _check(objective: Objective, rows: Sequence[Row]) -> Check:
-    return Check(str(objective), tuple(f"{row.policy} on {row.variant}" for row in objective.misses(rows)))
+    def who(row: Row) -> str:
+        return f"{row.policy} on {row.variant}" + (" (not measured)" if objective.miss(row) == "not measured" else "")
+
+    return Check(str(objective), tuple(who(row) for row in objective.misses(rows)))
 
 
 def _section(result: Result, rows: Sequence[Row], variant: str, names: tuple[str, str]) -> Section:
@@ -136,6 +141,7 @@ def _table(rows: Sequence[Row], variant: str) -> tuple[TableRow, ...]:
         TableRow(
             row=row,
             colour=look(row.policy, "").css,
+            sample=look(row.policy, "").css_sample,
             bar=round(100 * row.at_100.mean / worst, 1) if row.at_100 and worst else 0.0,
             best=index == 0 and row.at_100 is not None,
             spread=verdict.spread(row),

@@ -7,6 +7,7 @@ dark. The values behind the variables (page.css) keep 3:1 contrast and differ fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 INK = "#010203"
 MUTED = "#010204"
@@ -25,6 +26,9 @@ _SOLID = "-"
 _DASHED = (0, (5, 1.6))
 _DOTTED = (0, (1.2, 1.4))
 _DASH_DOT = (0, (6, 1.5, 1.2, 1.5))
+
+SAMPLE_PX_PER_PT = 1.7
+"""Scale of the dashes in a key: the drawings show a line of 1.4 points in about this many pixels per unit."""
 
 Dash = str | tuple[int, tuple[float, ...]]
 
@@ -52,6 +56,16 @@ class Look:
     css: str
     dash: Dash
     width_pt: float
+
+    @property
+    def css_sample(self) -> str:
+        """A CSS background that shows colour and dash of the line, for keys outside the drawings."""
+        if isinstance(self.dash, str):
+            return self.css
+        edges = [0.0, *accumulate(length * SAMPLE_PX_PER_PT for length in self.dash[1])]
+        tones = (self.css if at % 2 == 0 else "transparent" for at in range(len(edges) - 1))
+        stops = (f"{tone} {a:.1f}px {b:.1f}px" for tone, (a, b) in zip(tones, pairwise(edges), strict=True))
+        return f"repeating-linear-gradient(90deg,{','.join(stops)})"
 
 
 def look(policy: str, chosen: str) -> Look:

@@ -24,7 +24,7 @@ class Fact:
 def verdict(row: Row | None, other: Row | None, inputs: Inputs) -> str:
     """Return the sentence at the top: what stays unused under the chosen policy, and what that is worth."""
     if row is None or row.at_100 is None:
-        return "Demand never reached the capacity of the cluster, so no policy was put to the test."
+        return "Demand did not grow through the size of the cluster in every run, so no policy was put to the test."
     mean = row.at_100.mean
     said = (
         f"Under {row.policy}, {mean:.2f} % of the GPUs stay unallocated when demand reaches the size of the cluster: "
@@ -36,6 +36,8 @@ def verdict(row: Row | None, other: Row | None, inputs: Inputs) -> str:
     if abs(saved) < CLOSE_PCT:
         return f"{said}, the same as under {other.policy}."
     more = "fewer" if saved > 0 else "more"
+    if _gpus(abs(saved), inputs) == "0":
+        return f"{said}, less than half a GPU {more} than under {other.policy}."
     return f"{said}, {_gpus(abs(saved), inputs)} {more} than under {other.policy}."
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dovetail.cli import main
+from simulator import fillrun
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\n" + "".join(f"n{i},32000,65536,4,G2\n" for i in range(4))
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n" + "".join(f"w{i},1000,1024,1,1000\n" for i in range(6))
@@ -25,6 +26,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
+    fillrun._workload.cache_clear()  # it remembers files by name, and every test here calls them the same
     (tmp_path / "nodes.csv").write_text(NODES)
     (tmp_path / "pods.csv").write_text(PODS)
 
@@ -109,6 +111,22 @@ def test_a_list_of_the_trace_without_recorded_orders_is_drawn_and_said(run: Run,
     words = ("simulate", "--openb", "openb", "--policy", "fgd", "--seeds", "1")
     code, _, err = run(*words, "--variant", "mine")
     assert code == 0
-    assert err == "no orders of arrival are recorded for mine: all orders are drawn from the seeds\n"
+    assert err.splitlines()[0] == "no orders of arrival are recorded for mine: all orders are drawn from the seeds"
     assert json.loads((tmp_path / "dovetail-report/result.json").read_text())["inputs"]["arrivals"] is None
-    assert run(*words, "--variant", "pods")[::2] == (0, "")
+    code, _, err = run(*words, "--variant", "pods")
+    assert code == 0
+    assert "drawn" not in err
+
+
+def test_a_figure_that_small_clusters_skip_is_not_a_bare_dash(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "nodes.csv").write_text("sn,cpu_milli,memory_mib,gpu,model\nn0,32000,65536,2,G2\n")
+    (tmp_path / "pods.csv").write_text("name,cpu_milli,memory_mib,num_gpu,gpu_milli\nbig,1000,1024,4,1000\n")
+    words = (*SIMULATE, "--seeds", "1,2", "--objective", "unallocated_pct_at_100<=100")
+    code, _, err = run(*words)
+    assert code == 3
+    assert "not measured at 100 %: in 2 of 2 runs on pods no pod arrived while demand was between" in err
+    assert "not measured: unallocated_pct_at_100 <= 100 (fgd on pods)" in err
+    assert "missed" not in err
+    page = (tmp_path / "dovetail-report/report.html").read_text()
+    assert "Not measured at 100 %: in 2 of 2 runs" in page
+    assert "fgd on pods (not measured)" in page

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packing.model import Reason
+from packing.policy import POLICIES
 from simulator.curves import LAST_BIN, Curve
 from simulator.objective import parse_objective
 from simulator.report import render_report
 from simulator.report.figures import spaced
 from simulator.report.page import command
+from simulator.report.palette import look
 from simulator.result import FailedDemand, InputFile, Inputs, PodFile, PoolUse, Result, RunResult
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -130,6 +132,11 @@ def test_a_verdict_against_us_is_told_as_plainly() -> None:
     assert "50 of 1,000, the same as under fgd." in render_report(result(*equal))
 
 
+def test_a_difference_of_no_gpu_is_not_told_as_a_number() -> None:
+    close = [run("dovetail", 1, unallocated_pct_at_100=5.02), run("fgd", 1, unallocated_pct_at_100=5.0)]
+    assert "50 of 1,000, less than half a GPU more than under fgd." in render_report(result(*close))
+
+
 def test_demand_that_never_filled_the_cluster_gives_no_verdict() -> None:
     small = run("fgd", 1, unallocated_pct_at_100=None, unallocated_pct_at_130=None)
     assert "no policy was put to the test" in render_report(result(small))
@@ -204,6 +211,24 @@ def test_objectives_are_told_with_who_misses_them() -> None:
     text = Page(html).text
     assert "Missed unallocated_pct_at_100 <= 6 : random on default" in text
     assert "Met failed <= 100" in text
+
+
+def test_no_two_policies_look_alike_in_tables_and_figures() -> None:
+    looks = [look(policy, "") for policy in POLICIES]
+    assert len({(each.css, each.dash) for each in looks}) == len(looks)
+    assert len({each.css_sample for each in looks}) == len(looks)
+    html = render_report(result(run("upstream", 1), run("dot-product", 1)))
+    assert html.count(f"background:{look('dot-product', '').css_sample}") == 1
+    # One line in the plot and one beside the label, in each of the three figures with curves.
+    assert html.count("stroke-dasharray: 7,2.24") == 6
+
+
+def test_the_page_claims_no_more_than_this_release_does(html: str) -> None:
+    text = Page(html).text
+    assert "decides in the scheduler" not in text
+    assert "this release has no scheduler" in text
+    assert "under the first thing it lacks" in text
+    assert "At 100 % nothing idle" not in text
 
 
 def test_method_ties_seeds_and_digests_are_told(html: str) -> None:
