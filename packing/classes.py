@@ -122,10 +122,7 @@ def satisfying_profiles(geometry: MigGeometry, request: PartitionRequest) -> int
     """
     mask = 0
     for p, profile in enumerate(geometry.profiles):
-        if request.profile:
-            fits = request.profile == profile.name or request.profile in profile.alternate_names
-        else:
-            fits = not profile.attributes
+        fits = geometry.is_called(profile, request.profile) if request.profile else not profile.attributes
         fits = fits and (profile.memory_mib or 0) >= request.min_memory_mib
         if fits and (profile.sm_count or 0) >= request.min_sms:
             mask |= 1 << p

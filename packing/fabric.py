@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from packing.kernels.arrays import MAX_GPUS, MAY_BE_PARTITIONED, MAY_RUN_PODS, NONE, SLICE_STATES, FabricArrays
 from packing.linktable import LinkTable, build_link_table
 from packing.migtable import build_mig_table
-from packing.model import MigMode, Node, NodeName, NodeShape
+from packing.model import MAX_AMOUNT, MigMode, Node, NodeName, NodeShape
 from topology.errors import InvalidInputError
 from topology.mig import MigGeometry
 from topology.quality import flat_quality
@@ -67,8 +67,8 @@ def build_fabric(nodes: tuple[Node, ...]) -> Fabric:
 
 def _check(node: Node) -> None:
     """Refuse what no kernel could make sense of."""
-    if node.cpu_milli < 0 or node.memory_mib < 0:
-        raise InvalidInputError(f"node {node.name}", "cpu_milli, memory_mib", "must not be negative")
+    if not 0 <= node.cpu_milli <= MAX_AMOUNT or not 0 <= node.memory_mib <= MAX_AMOUNT:
+        raise InvalidInputError(f"node {node.name}", "cpu_milli, memory_mib", f"must be 0 to {MAX_AMOUNT}")
     if any(not 0 <= gpu < len(node.shape.gpus) for gpu in node.unhealthy):
         raise InvalidInputError(
             f"node {node.name}", "unhealthy", f"names GPUs the node lacks: {sorted(node.unhealthy)}"
@@ -91,7 +91,10 @@ def _distinct_geometries(shapes: tuple[NodeShape, ...]) -> tuple[MigGeometry, ..
     for shape in shapes:
         for gpu in shape.gpus:
             if gpu.mig is not None and gpu.mig.placeable:
-                found.setdefault(gpu.mig.id, gpu.mig)
+                known = found.setdefault(gpu.mig.id, gpu.mig)
+                if known != gpu.mig:
+                    problem = f"two MIG geometries are called {gpu.mig.id}; give one another id"
+                    raise InvalidInputError(f"node shape {shape.name}", "mig", problem)
     return tuple(found.values())
 
 
@@ -133,9 +136,15 @@ def _link_table(shape: NodeShape) -> LinkTable:
     return build_link_table(shape.links)
 
 
+@lru_cache(maxsize=MAX_GPUS + 1)
+def _flat_value(gpu_count: int) -> NDArray[np.int64]:
+    """Return the worth of every set of a machine whose links are all alike."""
+    return build_link_table(flat_quality(gpu_count)).value
+
+
 def link_excess(table: LinkTable, gpu_count: int) -> NDArray[np.int64]:
     """[2**n] nano-GPU by which links lower the worth of a free set beyond its size; 0 where links are all alike."""
-    flat = build_link_table(flat_quality(gpu_count)).value
+    flat = _flat_value(gpu_count)
     sizes = np.array([mask.bit_count() for mask in range(1 << gpu_count)], dtype=np.int64)
     by_size = flat[(1 << np.arange(gpu_count + 1, dtype=np.int64)) - 1]
     excess: NDArray[np.int64] = table.value - by_size[sizes]

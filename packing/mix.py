@@ -19,6 +19,8 @@ from packing.prices import remainder_values
 FGD_COVERAGE = 95.0
 """Percent of pods that FGD's typical pods cover."""
 SPEC_COVERAGE = 0.99
+MAX_SPECS = 256
+"""Most specs the default policy looks at: its tables grow with their third power (135 MB at 256 all-different ones)."""
 PRICE_LOADS = {1.0: 0.75, 1.3: 0.25}
 """Remainder values are priced at these loads (demand / capacity), with these weights."""
 
@@ -66,7 +68,9 @@ class DemandMix:
         for demand, number in self.counts:
             for milli, gpus, selector in _fgd_parts(demand):
                 counts[demand.cpu_milli, milli, gpus, "|".join(selector.products), selector] += number
-        ranked = sorted(counts.items(), key=lambda item: (item[1], *item[0][:4]), reverse=True)
+        ranked = sorted(
+            counts.items(), key=lambda item: (item[1], *item[0][:4], _selector_key(item[0][4])), reverse=True
+        )
         total = float(sum(counts.values()))
         chosen: list[tuple[tuple[int, int, int, str, Selector], float]] = []
         covered = 0.0
@@ -89,7 +93,8 @@ class DemandMix:
             for request in demand.requests:
                 plain = replace(request, selector=_canonical(request.selector))
                 counts[Spec(cpu_milli=demand.cpu_milli, memory_mib=demand.memory_mib, request=plain)] += number
-        total = sum(number for _, number in self.counts)
+        # A pod counts once per request, so that a pod of several makes all of them known.
+        total = sum(number * max(1, len(demand.requests)) for demand, number in self.counts)
         covered = sum(number for demand, number in self.counts if not demand.requests)
         chosen = []
         for spec, number in sorted(counts.items(), key=lambda item: (-item[1], _spec_key(item[0]))):
@@ -97,6 +102,8 @@ class DemandMix:
                 break
             covered += number
             chosen.append(spec)
+            if len(chosen) == MAX_SPECS:
+                break
         return tuple(chosen)
 
     def remainder_values(self) -> NDArray[np.float64]:
@@ -150,9 +157,15 @@ def _fgd_parts(demand: Demand) -> list[tuple[int, int, Selector]]:
     return parts
 
 
+def _selector_key(selector: Selector) -> str:
+    """Order selectors by all they ask for."""
+    names = ("|".join(selector.products), "|".join(selector.architectures))
+    return "/".join((*names, f"{selector.min_memory_mib:012}"))
+
+
 def _request_key(request: Request) -> tuple[str, ...]:
     """Order requests of different kinds without comparing enums or sets."""
-    products = "|".join(request.selector.products)
+    products = _selector_key(request.selector)
     match request:
         case WholeRequest():
             return ("whole", f"{request.count:04}", request.link.value, f"{request.min_gbps:012.3f}", products)

@@ -23,6 +23,8 @@ MAX_REQUESTS_PER_POD = 16
 WHOLE_MILLI = 1000
 """Compute of one GPU in thousandths, the unit of compute shares."""
 
+MAX_AMOUNT = 10**12
+"""Most millicores or MiB of one thing, a million times what any machine has: sums of scores stay within 64 bits."""
 LEAST_GBPS = 0.001
 """Set quality is kept in whole MB/s."""
 
@@ -127,8 +129,8 @@ class ShareRequest:
             raise InvalidInputError(
                 "share request", "compute_milli", f"{self.compute_milli} is outside 0 to {WHOLE_MILLI}"
             )
-        if self.memory_mib < 0:
-            raise InvalidInputError("share request", "memory_mib", f"{self.memory_mib} is negative")
+        if not 0 <= self.memory_mib <= MAX_AMOUNT:
+            raise InvalidInputError("share request", "memory_mib", f"{self.memory_mib} is outside 0 to {MAX_AMOUNT}")
         if not (self.compute_milli or self.memory_mib):
             raise InvalidInputError("share request", "compute_milli", "ask for compute or memory")
 
@@ -145,8 +147,8 @@ class Demand:
     requests: tuple[Request, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.cpu_milli < 0 or self.memory_mib < 0:
-            raise InvalidInputError("demand", "cpu_milli, memory_mib", "must not be negative")
+        if not 0 <= self.cpu_milli <= MAX_AMOUNT or not 0 <= self.memory_mib <= MAX_AMOUNT:
+            raise InvalidInputError("demand", "cpu_milli, memory_mib", f"must be 0 to {MAX_AMOUNT}")
         if len(self.requests) > MAX_REQUESTS_PER_POD:
             raise InvalidInputError(
                 "demand", "requests", f"{len(self.requests)} requests; at most {MAX_REQUESTS_PER_POD}"

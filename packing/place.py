@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from packing.fabric import Fabric
-from packing.kernels.arrays import NONE, Choice
+from packing.kernels.arrays import NONE, UNDECIDED, Choice
 from packing.kernels.decide import decide
 from packing.memory import memory_of
 from packing.model import Demand, Devices, Placement
@@ -17,12 +17,15 @@ from packing.usage import Usage
 class Decision:
     """What `place()` answers: a placement, or None where no node can serve the demand (`packing.explain` says why).
 
-    `score` compares nodes for this demand under this policy and means nothing beside others.
+    `undecided` says that on some node the bounded search for several requests ended without an answer: without a
+    placement this is no proof that none exists. `score` compares nodes for this demand under this policy and means
+    nothing beside others.
     """
 
     demand: Demand
     placement: Placement | None
     score: int = 0
+    undecided: bool = False
 
 
 def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decision:
@@ -48,7 +51,8 @@ def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decis
         memory.choice,
     )
     if node == NONE:
-        return Decision(demand=demand, placement=None)
+        undecided = len(demand.requests) > 1 and bool((memory.cache.scores[row] == UNDECIDED).any())
+        return Decision(demand=demand, placement=None, undecided=undecided)
     return Decision(
         demand=demand,
         placement=decode_placement(fabric, demand, node, memory.choice),

@@ -40,7 +40,7 @@ class Constants:
 
     size_exponent: float = field(default=2.0, metadata={"help": "a spec of g GPUs weighs g^-exponent in the mix"})
     value: float = field(default=10.0, metadata={"help": "weight of the value of a GPU's remainder"})
-    rank: float = field(default=6.0, metadata={"help": "GPUs between the first and the last node in fill order"})
+    rank: float = field(default=0.005, metadata={"help": "GPUs from one node to the next in fill order"})
     cpu_price: float = field(default=0.015, metadata={"help": "GPUs per core that idle GPUs will lack"})
     memory_price: float = field(default=0.006, metadata={"help": "GPUs per GiB that idle GPUs will lack"})
     keep_whole: float = field(default=0.9, metadata={"help": "of the mean cores of a GPU kept for an idle GPU"})

@@ -40,15 +40,16 @@ def best_fill(sizes: list[int], prices: NDArray[np.float64]) -> tuple[NDArray[np
     """[1001] most value that fits r thousandths (unbounded knapsack), and the last size used (index, -1 = none)."""
     value = np.zeros(GPU + 1)
     last = np.full(GPU + 1, -1, dtype=np.int64)
+    lengths = np.array(sizes, dtype=np.int64)
     for r in range(1, GPU + 1):
         value[r] = value[r - 1]
-        for at, size in enumerate(sizes):
-            if size > r:
-                break
-            filled = value[r - size] + prices[at]
-            if filled > value[r] + TOLERANCE:
-                value[r] = filled
-                last[r] = at
+        fitting = int(np.searchsorted(lengths, r, side="right"))
+        if fitting:
+            filled = value[r - lengths[:fitting]] + prices[:fitting]
+            best = int(np.argmax(filled))
+            if filled[best] > value[r] + TOLERANCE:
+                value[r] = filled[best]
+                last[r] = best
     return value, last
 
 

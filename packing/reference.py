@@ -17,7 +17,7 @@ from packing.reference_score import simple_score
 from packing.reference_state import NodeState, Unit
 from packing.reference_worth import GIGA, Worth, geometries_of
 
-RANK = 6 * GIGA
+RANK = GIGA // 200
 """Nano-GPU between the first and the last node in fill order."""
 LINK = 4 * GIGA
 """Nano-GPU per GPU of a set at its ideal link quality."""
@@ -103,7 +103,7 @@ def serve(
     try:
         if policy.worth is None:
             return _serve_simply(cluster, at, state, demand, policy)
-        return _serve_preferred(policy.worth, state, demand, RANK * at // len(cluster.nodes))
+        return _serve_preferred(policy.worth, state, demand, RANK * at)
     except Undecided:
         return None
 
@@ -133,14 +133,16 @@ def _serve_simply(
 
 
 def _serve_preferred(worth: Worth, state: NodeState, demand: Demand, rank: int) -> tuple[int, Pick] | None:
-    """Serve unit after unit so that the node stays worth most; a dead end's way out earns nothing for its links."""
+    """Serve unit after unit so that the node stays worth most."""
     served = state.with_pod(demand)
     devices: Pick | None = ()
     links = 0
     for request in demand.requests:
         choice = preferred(worth.of, served, request)
         if choice is None:
-            devices, links = _dead_end(state, demand), 0
+            devices = _dead_end(state, demand)
+            pairs = zip(demand.requests, devices or (), strict=False)
+            links = sum(_link_worth(state, request, choice) for request, choice in pairs)
             break
         assert devices is not None
         devices = (*devices, choice)
@@ -160,11 +162,13 @@ def _dead_end(state: NodeState, demand: Demand) -> Pick | None:
 
 
 def _link_worth(state: NodeState, request: Request, choice: Devices) -> int:
-    """Credit for the links of a whole request: its GPUs by the share of the best quality that it gets."""
+    """Credit for the links of a whole request: its GPUs by the share of the best quality; half without NVLink."""
     if not isinstance(request, WholeRequest):
         return 0
-    ideal: int = links_of(state.node.shape.links).ideal[request.count]
-    if request.link is LinkWish.NONE or ideal == 0:
+    if request.link is LinkWish.NONE or request.count == 1:
         return LINK * request.count
-    quality = int(state.node.shape.links.quality_mbps[sum(1 << i for i in choice.gpus)])
-    return LINK // 1000 * request.count * (quality * 1000 // ideal)
+    links = state.node.shape.links
+    mask = sum(1 << i for i in choice.gpus)
+    ideal: int = links_of(links).ideal[request.count]
+    share = int(links.quality_mbps[mask]) * 1000 // ideal if ideal else 1000
+    return LINK // 1000 * request.count * (share if links.nvlink[mask] else share // 2)

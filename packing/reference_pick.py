@@ -8,7 +8,7 @@ from packing.mix import TypicalPod
 from packing.model import Devices, LinkWish, PartitionRequest, Request, ShareRequest, WholeRequest
 from packing.reference_frag import best_start, fragmentation, gradient_score, slice_loss
 from packing.reference_links import links_of
-from packing.reference_state import Gpu, NodeState, bits
+from packing.reference_state import Gpu, NodeState
 from topology.mig import MigProfile, interval
 
 Pick = tuple[Devices, ...]
@@ -122,7 +122,7 @@ def preferred(worth: Callable[[NodeState], int], state: NodeState, request: Requ
         mask = _linked_set(state, request)
         return state.devices(mask) if mask else None
     if isinstance(request, ShareRequest):
-        options = [state.devices(1 << gpu.index) for gpu in _worth_trying(state, request)]
+        options = [state.devices(1 << gpu.index) for gpu in state.gpus if gpu.takes_share(request)]
     else:
         started = _started(state, request, lowest=False)
         options = [state.devices(1 << gpu.index, profile.name, start) for gpu, profile, start in started]
@@ -138,16 +138,6 @@ def _linked_set(state: NodeState, request: WholeRequest) -> int:
         return int(take(usable, request.count, request.link))
     tried = (take(usable, request.count, wish) for wish in (LinkWish.PREFER, LinkWish.REQUIRE))
     return next((int(mask) for mask in tried if mask in legal), legal[0] if legal else 0)
-
-
-def _worth_trying(state: NodeState, request: ShareRequest) -> list[Gpu]:
-    """GPUs a share fits on; of the idle ones only the one whose loss costs the links least, where it fits there."""
-    fitting = [gpu for gpu in state.gpus if gpu.takes_share(request)]
-    usable = sum(1 << i for i in state.idle if request.selector.matches(state.gpus[i].model))
-    opened = bits(links_of(state.node.shape.links).take(usable, 1, LinkWish.NONE))
-    if not any(gpu.index in opened for gpu in fitting):
-        return fitting
-    return [gpu for gpu in fitting if not gpu.idle or gpu.index in opened]
 
 
 def any_choice(state: NodeState, requests: Sequence[Request]) -> Pick | None:

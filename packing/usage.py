@@ -118,6 +118,7 @@ class Usage:
     def rollback(self, mark: Checkpoint) -> None:
         """Undo every change since `mark`, last first."""
         assert self._checkpoints > 0, "rollback without a checkpoint"
+        assert mark <= len(self._log), "checkpoints end in reverse order"
         for claim, held, sign in reversed(self._log[mark:]):
             self._change(claim, held, -sign)
         del self._log[mark:]
@@ -126,7 +127,7 @@ class Usage:
     def forget(self, mark: Checkpoint) -> None:
         """Keep the changes since `mark` and end its checkpoint."""
         assert self._checkpoints > 0, "forget without a checkpoint"
-        assert mark <= len(self._log)
+        assert mark <= len(self._log), "checkpoints end in reverse order"
         self._checkpoints -= 1
         if self._checkpoints == 0:
             self._log.clear()
@@ -220,16 +221,16 @@ def _fits(usage: Usage, held: Held, u: int, *, running: bool) -> bool:
 
 
 def _fits_unhealthy(usage: Usage, held: Held, u: int, g: int) -> bool:
-    """Whether an unhealthy GPU is not held in another way; of its budgets nothing is known any more."""
+    """Whether an unhealthy GPU can be held as stated: only its health is forgiven, and its budgets are unknown."""
     fabric, gpu = usage.fabric.arrays, usage.arrays.gpus[g]
     unit = usage.classes.arrays.units[held.demand_class, u]
-    if gpu[USE] == OUT:
-        return True
+    if unit[KIND] == KIND_WHOLE:
+        return bool(gpu[USE] == OUT)
     if unit[KIND] == KIND_SHARE:
-        return bool(gpu[USE] == unit[SHARING])
-    if unit[KIND] == KIND_WHOLE or gpu[USE] != PARTITIONED:
-        return False
+        return bool(gpu[USE] == OUT or gpu[USE] == unit[SHARING])
     z, p, start = int(fabric.gpu_geometry[g]), held.profiles[u], held.starts[u]
+    if z == NONE or p == NONE or start < 0 or gpu[USE] not in (OUT, PARTITIONED):
+        return False
     free = not gpu[EXCLUSIVE] & fabric.profile_excl[1, z, p]
     return bool(free and fabric.legal_starts[z, p, gpu[SLICES]] >> start & 1)
 

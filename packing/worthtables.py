@@ -151,7 +151,7 @@ def _slice_table(
     mix: tuple[Weighted, ...], fabric: Fabric, profiles: tuple[_GpuProfile, ...], rows: _Rows, slice_weight: int
 ) -> Int64:
     """Return [A, TQ, 256] nano-GPU that a GPU's free slices are worth, 0 for GPUs that cannot be partitioned."""
-    width = SLICE_STATES if any(profile.geometry != NONE for profile in profiles) else 1
+    width = SLICE_STATES if fabric.geometries else 1
     table = rows.table(len(profiles), width)
     for a, profile in enumerate(profiles):
         z = profile.geometry

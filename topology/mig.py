@@ -72,12 +72,17 @@ class MigGeometry:
     def index(self, name: str) -> int:
         """Position of the profile called `name`; InvalidInputError where there is none or placements are unknown."""
         self.require_placements()
-        wanted = name.strip().replace(".me", "+me") if "+" not in name else name.strip()
         for at, profile in enumerate(self.profiles):
-            if wanted == profile.name or wanted in profile.alternate_names:
+            if self.is_called(profile, name):
                 return at
         known = ", ".join(profile.name for profile in self.profiles)
         raise InvalidInputError(f"MIG geometry {self.id}", "profile", f"has no {name!r}; known: {known}")
+
+    @staticmethod
+    def is_called(profile: MigProfile, name: str) -> bool:
+        """Whether `name` means `profile`: its name, an older one, or `.me` for `+me` as in resource names."""
+        wanted = name.strip().replace(".me", "+me") if "+" not in name else name.strip()
+        return wanted == profile.name or wanted in profile.alternate_names
 
     def profile(self, name: str) -> MigProfile:
         """Return the profile called `name` (also by an older name, or `.me` for `+me` as in resource names)."""

@@ -182,7 +182,7 @@ class PolicyArrays(NamedTuple):
     keep: Ints  # [2, 1001] millicores and MiB that a remainder of r thousandths will need
     cpu_price: int  # nano-GPU per millicore short
     memory_price: int  # nano-GPU per MiB short
-    rank_weight: int  # nano-GPU between the first and the last node
+    rank_weight: int  # nano-GPU from one node to the next
     link_weight: int  # nano-GPU per GPU of a set at its ideal quality
 
 

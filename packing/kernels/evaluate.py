@@ -44,7 +44,7 @@ from packing.kernels.choose import first_set, simple_partition, simple_share
 from packing.kernels.devices import popcount, share_fits, take_choice
 from packing.kernels.frag import gradient_score, node_frag, prefer_gradient
 from packing.kernels.jit import inner_kernel
-from packing.kernels.prefer import prefer_partition, prefer_share, prefer_whole
+from packing.kernels.prefer import link_value, prefer_partition, prefer_share, prefer_whole
 from packing.kernels.score import asked_milli, best_fit, clustering, dot_product, idle_milli, packing, upstream
 from packing.kernels.search import FOUND, NOT_FOUND, any_allocation
 from packing.kernels.worth import node_worth, spare_row
@@ -265,7 +265,7 @@ def _search(
     local: Ints,
     out_choice: Choice,
 ) -> int:
-    """Look for any allocation of several units; return worth after (default policy), 0 (others) or why not."""
+    """Look for any allocation of several units; return worth with links (default policy), 0 (others) or why not."""
     shape = fabric.node_shape[node]
     first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
     _copy_node(usage, first, last, local)
@@ -279,6 +279,9 @@ def _search(
         idle &= ~out_choice.gpus[u]
     row = spare_row(policy, cpu, memory)
     worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, local[0])
+    for u in range(demands.pods[c, UNITS]):
+        if demands.units[c, u, KIND] == KIND_WHOLE:
+            worth += link_value(fabric, policy, demands.units[c, u], shape, out_choice.gpus[u])
     return int(worth)
 
 
@@ -317,5 +320,5 @@ def evaluate(
         return score
     if policy.code == DOVETAIL:
         _before(fabric, usage, policy, node, cache)
-        return int(score - cache.worth[node] - policy.rank_weight * node // fabric.node_shape.size)
+        return int(score - cache.worth[node] - policy.rank_weight * node)
     return int(_simple_score(fabric, usage, policy, demands, c, node, cache, gpus))

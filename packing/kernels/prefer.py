@@ -17,6 +17,7 @@ from packing.kernels.arrays import (
     SLICES,
     USE,
     WISH,
+    WISH_NONE,
     DemandArrays,
     FabricArrays,
     Ints,
@@ -25,7 +26,24 @@ from packing.kernels.arrays import (
 from packing.kernels.choose import best_set
 from packing.kernels.devices import partition_starts, remainder, share_fits
 from packing.kernels.jit import inner_kernel
-from packing.kernels.worth import gpu_worth, opened, remainder_worth, sets_worth, shortage
+from packing.kernels.worth import gpu_worth, remainder_worth, sets_worth, shortage
+
+
+@inner_kernel
+def link_value(fabric: FabricArrays, policy: PolicyArrays, unit: Ints, shape: int, chosen: int) -> int:
+    """Return what the links of a set are worth to a whole unit: its GPUs by their share of the shape's ideal quality.
+
+    A set that NVLink does not join earns half, so that a wish for links prefers NVLink also between kinds of machine.
+    """
+    count = unit[COUNT]
+    if unit[WISH] == WISH_NONE or count == 1:
+        return policy.link_weight * count
+    at = fabric.mask_start[shape] + chosen
+    ideal = fabric.ideal[shape, count]
+    share = MILLI if ideal == 0 else fabric.quality[at] * MILLI // ideal
+    if not fabric.nvlink[at]:
+        share //= 2
+    return policy.link_weight // MILLI * count * share
 
 
 @inner_kernel
@@ -36,12 +54,7 @@ def prefer_whole(
     chosen = best_set(fabric, demands, c, u, shape, idle)
     if chosen == 0:
         return 0, 0
-    unit = demands.units[c, u]
-    ideal = fabric.ideal[shape, unit[COUNT]]
-    if unit[WISH] == 0 or ideal == 0:
-        return chosen, policy.link_weight * unit[COUNT]
-    quality = fabric.quality[fabric.mask_start[shape] + chosen]
-    return chosen, policy.link_weight // MILLI * unit[COUNT] * (quality * MILLI // ideal)
+    return chosen, link_value(fabric, policy, demands.units[c, u], shape, chosen)
 
 
 @inner_kernel
@@ -79,20 +92,15 @@ def prefer_share(
 ) -> tuple[int, int]:
     """Return (GPU whose use for share unit `u` leaves the node worth most, change of worth); NONE = none fits.
 
-    Lowest index on ties. Of the idle GPUs only the one whose loss costs the links least is tried.
+    Lowest index on ties.
     """
     unit = demands.units[c, u]
     allowed = demands.allowed[c, u, shape]
-    fresh = opened(fabric, shape, idle & allowed)
     chosen = NONE
     best = 0
     for i in range(fabric.shape_gpus[shape]):
         g = first + i
         if not allowed >> i & 1 or not share_fits(fabric, unit, g, i, gpus):
-            continue
-        # The idle GPU that costs the links least may be of a class too small for this share.
-        spared = idle & ~fresh
-        if spared >> i & 1 and share_fits(fabric, unit, first + _lowest(fresh), _lowest(fresh), gpus):
             continue
         before = remainder(fabric, g, i, gpus)
         left = gpus[i, LEFT] - unit[ASKED]
@@ -107,15 +115,6 @@ def prefer_share(
             chosen = i
             best = change
     return chosen, best
-
-
-@inner_kernel
-def _lowest(mask: int) -> int:
-    """Return the index of the lowest set bit of a non-empty mask."""
-    i = 0
-    while not mask >> i & 1:
-        i += 1
-    return i
 
 
 @inner_kernel

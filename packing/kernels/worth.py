@@ -52,7 +52,9 @@ def remainder_worth(policy: PolicyArrays, row: int, a: int, left: int) -> int:
 
 @inner_kernel
 def gpu_worth(fabric: FabricArrays, policy: PolicyArrays, row: int, g: int, i: int, gpus: Ints) -> int:
-    """Return what one GPU's idle part is worth to specs that need a share or a partition."""
+    """Return what one GPU's idle part is worth to specs that need a share or a partition; 0 if it is unhealthy."""
+    if fabric.gpu_modes[g] == 0:
+        return 0
     a = policy.gpu_class[g]
     use = gpus[i, USE]
     if use == PARTITIONED:
@@ -111,11 +113,3 @@ def node_worth(
         keep_cpu += policy.keep[CPU, left]
         keep_memory += policy.keep[MEMORY, left]
     return worth - shortage(policy, cpu, memory, keep_cpu, keep_memory), keep_cpu, keep_memory
-
-
-@inner_kernel
-def opened(fabric: FabricArrays, shape: int, idle: int) -> int:
-    """Return the idle GPU whose loss hurts the links of the others least, as a one-bit mask; 0 = none is idle."""
-    if idle == 0:
-        return 0
-    return int(fabric.best_sets[0, fabric.set_start[shape] + (1 << fabric.shape_gpus[shape]) + idle])

@@ -18,8 +18,15 @@ from packing.kernels import jit
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 SUBSET = {
-    "NUMBA_BOUNDSCHECK": ["test_reference.py", "test_place_laws.py", "test_usage.py", "test_cases.py"],
-    "NUMBA_DISABLE_JIT": ["test_reference.py", "test_cases.py"],
+    "NUMBA_BOUNDSCHECK": [
+        "test_reference.py",
+        "test_place_laws.py",
+        "test_usage.py",
+        "test_cases.py",
+        "test_restore.py",
+        "test_several.py",
+    ],
+    "NUMBA_DISABLE_JIT": ["test_reference.py", "test_cases.py", "test_restore.py"],
 }
 KIND = {"NUMBA_BOUNDSCHECK": "compiled", "NUMBA_DISABLE_JIT": "plain"}
 

@@ -105,3 +105,28 @@ def test_a_policy_serves_the_fabric_it_was_made_for():
 def test_a_minimum_quality_is_a_number_that_means_something(gbps):
     with pytest.raises(InvalidInputError, match="min_gbps"):
         WholeRequest(count=2, link="require", min_gbps=gbps)
+
+
+ALL_SICK = Node(
+    name=NodeName("n"), shape=SHAPE, cpu_milli=1000, memory_mib=0, mig_mode=MigMode.ENABLED, unhealthy=frozenset({0, 1})
+)
+
+
+def test_a_sick_partitioned_gpu_is_worth_nothing_where_no_healthy_one_can_be_partitioned():
+    fabric, usage = pack(Snapshot(nodes=(ALL_SICK,), running=tuple(RUNNING["partitions"])))
+    pod = Demand(cpu_milli=500)
+    for counts in ([(pod, 1)], [(pod, 1), (Demand(requests=(PartitionRequest(profile="1g.5gb"),)), 9)]):
+        decision = place(fabric, usage, pod, make_policy("dovetail", DemandMix.from_demands(counts), fabric))
+        assert decision.placement is not None
+        assert decision.score == 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "start"), [("4g.20gb", 6), ("4g.20gb", 1), ("", 0), ("", -1), ("1g.5gb", -1), ("1g.5gb", 7)]
+)
+def test_an_impossible_placement_is_refused_also_on_an_unhealthy_gpu(profile, start):
+    _, usage = pack(Snapshot(nodes=(SICK,)))
+    request = PartitionRequest(profile="4g.20gb")
+    with pytest.raises(InvalidInputError, match="claim c"):
+        usage.restore(*_on_gpu_0(request, profile=profile, start=start))
+    assert usage.arrays.gpus[0].tolist() == pack(Snapshot(nodes=(SICK,)))[1].arrays.gpus[0].tolist()
