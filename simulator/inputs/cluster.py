@@ -120,6 +120,35 @@ def cluster_schema() -> dict[str, Any]:
     }
 
 
+_FIELDS = {info.encode_name: info for info in msgspec.structs.fields(PoolEntry)}
+
+STAND_IN = PoolEntry(name="a", count=MAX_NODES, cpu=0, memory=0)
+"""Stands in for fields that are wrong or missing, such that the checks of the others find nothing in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A pool as far as it could be read: what it is called in messages, and which fields are `bad` and stood in for."""
+
+    where: str
+    entry: PoolEntry
+    bad: frozenset[str]
+
+
+def _worded(name: str, raw: object, error: msgspec.ValidationError) -> tuple[str, str]:
+    """Return field and problem for a value that cannot be `name`."""
+    if name == "mig":
+        # YAML reads the words on, off, yes and no as true and false.
+        shown = (
+            {True: "true (in YAML also: on, yes)", False: "false (in YAML also: off, no)"}[raw]
+            if isinstance(raw, bool)
+            else repr(raw)
+        )
+        return name, f"is {shown}; write one of {', '.join(mode.value for mode in MigMode)}"
+    problem, _, path = str(error).partition(" - at ")
+    return name + path.strip("`").removeprefix("$"), problem
+
+
 class _Reader:
     """Turns a document into a cluster, gathering faults pool by pool."""
 
@@ -135,13 +164,14 @@ class _Reader:
         raw_pools = document.get("pools")
         if not isinstance(raw_pools, list) or not raw_pools:
             raise InvalidInputError(source, "pools", "must be a list of at least one pool")
-        entries = [entry for at, raw in enumerate(raw_pools) if (entry := self._entry(at, raw)) is not None]
-        for name in sorted(name for name, uses in Counter(entry.name for entry in entries).items() if uses > 1):
+        drafts = [self._draft(at, raw) for at, raw in enumerate(raw_pools)]
+        uses = Counter(draft.entry.name for draft in drafts if "name" not in draft.bad)
+        for name in sorted(name for name in uses if uses[name] > 1):
             self._fault(f"pool {name}", "name", "is used more than once; pool names must differ")
-        if sum(entry.count for entry in entries) > MAX_NODES:
+        if sum(draft.entry.count for draft in drafts if "count" not in draft.bad) > MAX_NODES:
             self._fault("", "pools", f"have more than {MAX_NODES} nodes in all")
-            entries = []
-        pools = tuple(pool for entry in entries if (pool := self._pool(entry)) is not None)
+            drafts = []
+        pools = tuple(pool for draft in drafts if (pool := self._pool(draft)) is not None)
         if self._faults:
             raise InvalidInputsError(source, tuple(self._faults))
         return Cluster(source=source, pools=pools)
@@ -149,31 +179,53 @@ class _Reader:
     def _fault(self, where: str, field: str, problem: str) -> None:
         self._faults.append(InvalidInputError(f"{self._path} {where}".rstrip(), field, problem))
 
-    def _entry(self, at: int, raw: object) -> PoolEntry | None:
-        try:
-            return msgspec.convert(raw, PoolEntry)
-        except msgspec.ValidationError as error:
-            problem, _, field = str(error).partition(" - at ")
-            self._fault(f"pools[{at}]", field.strip("`").removeprefix("$").removeprefix("."), problem)
-            return None
+    def _draft(self, at: int, raw: object) -> _Draft:
+        """Read a pool field by field: its author learns every fault at once, not one a run."""
+        where = f"pools[{at}]"
+        if not isinstance(raw, dict):
+            self._fault(where, "", "must be a mapping with name, count, cpu and memory")
+            return _Draft(where, STAND_IN, frozenset(_FIELDS))
+        for unknown in sorted(set(map(str, raw)) - _FIELDS.keys()):
+            self._fault(where, "", f"has the unknown field {unknown!r}; known are {', '.join(_FIELDS)}")
+        values: dict[str, Any] = {}
+        bad: set[str] = set()
+        for name, info in _FIELDS.items():
+            if name in raw:
+                try:
+                    values[info.name] = msgspec.convert(raw[name], info.type)
+                except msgspec.ValidationError as error:
+                    bad.add(name)
+                    self._fault(where, *_worded(name, raw[name], error))
+            elif info.required:
+                bad.add(name)
+                self._fault(where, name, "is missing")
+        if "name" not in bad:
+            where = f"pool {values['name']}"
+        return _Draft(where, msgspec.structs.replace(STAND_IN, **values), frozenset(bad))
 
-    def _pool(self, entry: PoolEntry) -> NodePool | None:
+    def _pool(self, draft: _Draft) -> NodePool | None:
         before = len(self._faults)
-        where = f"{self._path} pool {entry.name}"
+        entry, where = draft.entry, f"{self._path} {draft.where}"
         cpu = self._tried(lambda: cpu_milli(entry.cpu, where, "cpu"))
         memory = self._tried(lambda: memory_mib(entry.memory, where, "memory"))
-        shape = self._tried(lambda: self._shape(entry.machine))
+        shape = None if "machine" in draft.bad else self._machine_shape(entry.machine, draft.where)
         for field, problem in _faults_of(entry, shape):
-            self._fault(f"pool {entry.name}", field, problem)
-        if cpu is None or memory is None or shape is None or len(self._faults) > before:
+            self._fault(draft.where, field, problem)
+        if draft.bad or cpu is None or memory is None or shape is None or len(self._faults) > before:
             return None
         return _node_pool(entry, shape, cpu, memory)
+
+    def _machine_shape(self, name: str, where: str) -> NodeShape | None:
+        try:
+            return self._shape(name)
+        except InvalidInputError as error:
+            for fault in error.faults if isinstance(error, InvalidInputsError) else (error,):
+                self._fault(where, "machine", str(fault))
+            return None
 
     def _tried(self, read: Callable[[], T]) -> T | None:
         try:
             return read()
-        except InvalidInputsError as error:
-            self._faults.extend(error.faults)
         except InvalidInputError as error:
             self._faults.append(error)
         return None

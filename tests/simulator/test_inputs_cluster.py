@@ -107,7 +107,7 @@ def test_a_pool_without_machine_has_no_gpus(tmp_path):
         ({"mig": "on"}, "mig"),
         ({"machine": "l4-8-pcie", "mig": "enabled"}, "mig"),
         ({"machine": "", "mig": "dynamic"}, "mig"),
-        ({"machine": "no-such"}, ""),
+        ({"machine": "no-such"}, "machine"),
         ({"pricePerHour": -1}, "pricePerHour"),
         ({"pricePerHour": float("inf")}, "pricePerHour"),
         ({"pricePerHour": float("nan")}, "pricePerHour"),
@@ -131,6 +131,35 @@ def test_faults_of_all_pools_are_told_at_once(tmp_path):
     assert ("pool p", "name") in found
     assert ("pool p", "cpu") in found
     assert ("pool p", "memory") in found
+
+
+def test_every_fault_inside_one_pool_is_told_at_once(tmp_path):
+    bad = {"name": "p", "count": 0, "machine": "no-such", "memory": "y", "mig": True, "colour": "red"}
+    bad["unhealthy"] = [{"node": 0, "gpus": [0]}, {"node": 0, "gpus": [1]}]
+    assert sorted(faults(tmp_path, bad)) == [
+        ("pool p", "machine"),
+        ("pool p", "memory"),
+        ("pool p", "unhealthy"),
+        ("pools[0]", ""),
+        ("pools[0]", "count"),
+        ("pools[0]", "cpu"),
+        ("pools[0]", "mig"),
+    ]
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "auto", "[1]"])
+def test_a_wrong_mig_mode_is_told_the_right_ones(tmp_path, word):
+    text = yaml.safe_dump({"schemaVersion": "cluster/v1", "pools": [POOL]}).replace("  name", f"  mig: {word}\n  name")
+    with pytest.raises(InvalidInputsError, match=r"mig: is .*; write one of disabled, enabled, dynamic"):
+        read(tmp_path, text=text)
+
+
+def test_a_faulty_machine_names_its_pool(tmp_path):
+    with pytest.raises(InvalidInputsError, match=r"cluster\.yaml pool p: machine: .*no-such"):
+        read(tmp_path, POOL | {"machine": "no-such"})
+    (tmp_path / "mine.yaml").write_text("schemaVersion: nothing\n")
+    with pytest.raises(InvalidInputsError, match=r"pool p: machine: .*mine\.yaml"):
+        read(tmp_path, POOL | {"machine": "mine.yaml"})
 
 
 def test_the_number_of_nodes_is_bounded(tmp_path):
