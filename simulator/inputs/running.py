@@ -30,7 +30,7 @@ from packing.model import (
 )
 from simulator.inputs.rows import Faults, Row, Table, read_table
 from simulator.inputs.source import MAX_INPUT_BYTES, read_bytes
-from topology.errors import InvalidInputError
+from topology.errors import InvalidInputError, InvalidInputsError
 
 SCHEMA = "dovetail.running/v1"
 REQUIRED = ("claim", "node", "kind")
@@ -50,11 +50,32 @@ Running = tuple[tuple[ClaimId, Demand, Placement], ...]
 Part = tuple[Request, Devices]
 
 
-def read_running(path: Path) -> Running:
-    """Return the claims in `path`, in order of their first row; whether their devices are free is not looked at.
+def read_running(*paths: Path) -> Running:
+    """Return the claims in `paths`, in order of their first row; whether their devices are free is not looked at.
 
-    Raises InvalidInputsError with every bad row, InvalidInputError for a file that is no such list.
+    Raises InvalidInputsError with every bad row of all files, InvalidInputError for one file that is no such list.
     """
+    pods: dict[str, _Pod] = {}
+    faults: list[InvalidInputError] = []
+    for path in paths:
+        try:
+            for claim, pod in _read_file(path).items():
+                if claim in pods:
+                    problem = f"{claim!r} is used before, in {pods[claim].where}; a claim is in one file"
+                    faults.append(InvalidInputError(pod.where, "claim", problem))
+                pods.setdefault(claim, pod)
+        except InvalidInputsError as error:
+            faults += error.faults
+        except InvalidInputError as error:
+            faults.append(error)
+    if faults:
+        if len(paths) == 1 and len(faults) == 1 and faults[0].obj == str(paths[0]):
+            raise faults[0]
+        raise InvalidInputsError(str(paths[0]) if len(paths) == 1 else "running work", tuple(faults))
+    return tuple((ClaimId(claim), pod.demand(), pod.placement()) for claim, pod in pods.items())
+
+
+def _read_file(path: Path) -> dict[str, _Pod]:
     table = _json_table(path) if path.suffix == ".json" else read_table(path, REQUIRED)
     if unknown := [name for name in table.columns if name not in COLUMNS]:
         problem = f"has unknown columns {', '.join(map(repr, unknown))}; known are {', '.join(COLUMNS)}"
@@ -62,12 +83,18 @@ def read_running(path: Path) -> Running:
     faults = Faults(table.source)
     pods: dict[str, _Pod] = {}
     for row in table.rows(faults):
-        pod = pods.setdefault(row.text("claim"), _Pod(row.text("node")))
+        pod = pods.setdefault(row.text("claim"), _Pod(row.text("node"), row.where))
         pod.add(row)
         if row.faults:
             faults.add(row.faults)
+    for claim, pod in pods.items():
+        try:
+            pod.demand()
+        except InvalidInputError as error:
+            # Each row was fine; what they add up to is not. The message names the first row of the claim.
+            faults.add([InvalidInputError(pod.where, error.field, f"claim {claim!r} in all: {error.problem}")])
     faults.settle(skip_bad=False)
-    return tuple((ClaimId(claim), pod.demand(), pod.placement()) for claim, pod in pods.items())
+    return pods
 
 
 def _json_table(path: Path) -> Table:
@@ -94,9 +121,10 @@ def _cell(value: object) -> str:
 
 
 class _Pod:
-    """The rows of one claim."""
+    """The rows of one claim; `where` is the first of them."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, where: str) -> None:
+        self.where = where
         self._node = node
         self._cpu_milli = self._memory_mib = 0
         self._parts: list[Part] = []
