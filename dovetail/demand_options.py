@@ -164,7 +164,7 @@ def load(cluster: Path | None, nodes: Path | None, running: list[Path] | None, p
     if cluster is None and nodes is None:
         raise typer.BadParameter("name a cluster file (--cluster) or a node list (--nodes)")
     note_compiling()
-    held = tuple(claim for path in running or [] for claim in read_running(path))
+    held = read_running(*(running or []))
     fabric, usage = pack(Snapshot(nodes=_nodes(cluster, nodes), running=held))
     check_names(fabric, demand, str(cluster or nodes))
     mix = DemandMix.from_demands([*((asked, 1) for _, asked, _ in held), (demand, 1)])

@@ -19,8 +19,8 @@ from packing.prices import remainder_values
 FGD_COVERAGE = 95.0
 """Percent of pods that FGD's typical pods cover."""
 SPEC_COVERAGE = 0.99
-MAX_SPECS = 256
-"""Most specs the default policy looks at: its tables grow with their third power (135 MB at 256 all-different ones)."""
+MAX_SPECS = 512
+"""Most specs the default policy looks at: its tables have a cell per distinct cores x memory x size of them."""
 PRICE_LOADS = {1.0: 0.75, 1.3: 0.25}
 """Remainder values are priced at these loads (demand / capacity), with these weights."""
 
