@@ -161,6 +161,11 @@ def _run(plan: Plan, jobs: int) -> Result:
         note_left_out(pods.file, pods.rejected)
     specs = plan.specs()
     note_compiling()
+    if jobs != 1:
+        # Once here, not once in every process.
+        from packing.warm import compile_kernels
+
+        compile_kernels()
     try:
         with progress_bar(len(specs)) as step:
             sweep = run_sweep(specs, jobs=jobs, progress=lambda _spec: step())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from packing.mix import DemandMix
 from packing.model import ClaimId, Demand, Devices, LinkWish, Node, Placement, Request, WholeRequest
 from packing.reference_links import links_of
-from packing.reference_pick import Pick, Undecided, any_choice, draw, preferred, simple
+from packing.reference_pick import Pick, Undecided, any_choice, draw, partition_cost, preferred, simple
 from packing.reference_score import simple_score
 from packing.reference_state import NodeState, Unit
 from packing.reference_worth import GIGA, Worth, geometries_of
@@ -142,11 +142,11 @@ def _serve_preferred(worth: Worth, state: NodeState, demand: Demand, rank: int) 
         if choice is None:
             devices = _dead_end(state, demand)
             pairs = zip(demand.requests, devices or (), strict=False)
-            links = sum(_link_worth(state, request, choice) for request, choice in pairs)
+            links = sum(_credit(state, request, choice) for request, choice in pairs)
             break
         assert devices is not None
         devices = (*devices, choice)
-        links += _link_worth(state, request, choice)
+        links += _credit(state, request, choice)
         served = served.with_unit(request, choice)
     if devices is None:
         return None
@@ -161,10 +161,13 @@ def _dead_end(state: NodeState, demand: Demand) -> Pick | None:
     return any_choice(state, demand.requests) if len(demand.requests) > 1 else None
 
 
-def _link_worth(state: NodeState, request: Request, choice: Devices) -> int:
-    """Credit for the links of a whole request: its GPUs by the share of the best quality; half without NVLink."""
+def _credit(state: NodeState, request: Request, choice: Devices) -> int:
+    """Credit for the links of a whole request: its GPUs by the share of the best quality, half without NVLink.
+
+    A partition costs the part of its GPU that it takes.
+    """
     if not isinstance(request, WholeRequest):
-        return 0
+        return -partition_cost(state, choice)
     if request.link is LinkWish.NONE or request.count == 1:
         return LINK * request.count
     links = state.node.shape.links

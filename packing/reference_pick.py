@@ -126,7 +126,19 @@ def preferred(worth: Callable[[NodeState], int], state: NodeState, request: Requ
     else:
         started = _started(state, request, lowest=False)
         options = [state.devices(1 << gpu.index, profile.name, start) for gpu, profile, start in started]
-    return max(options, key=lambda devices: worth(state.with_unit(request, devices)), default=None)
+    return max(
+        options,
+        key=lambda devices: worth(state.with_unit(request, devices)) - partition_cost(state, devices),
+        default=None,
+    )
+
+
+def partition_cost(state: NodeState, devices: Devices) -> int:
+    """Return the part of its GPU that a partition takes, in thousand-millionths; 0 for what is no partition."""
+    geometry = state.gpus[devices.gpus[0]].geometry
+    if not devices.profile or geometry is None:
+        return 0
+    return 10**9 * geometry.profile(devices.profile).size // geometry.memory_slices
 
 
 def _linked_set(state: NodeState, request: WholeRequest) -> int:

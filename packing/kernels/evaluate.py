@@ -44,7 +44,7 @@ from packing.kernels.choose import first_set, simple_partition, simple_share
 from packing.kernels.devices import popcount, share_fits, take_choice
 from packing.kernels.frag import gradient_score, node_frag, prefer_gradient
 from packing.kernels.jit import inner_kernel
-from packing.kernels.prefer import link_value, prefer_partition, prefer_share, prefer_whole
+from packing.kernels.prefer import link_value, partition_cost, prefer_partition, prefer_share, prefer_whole
 from packing.kernels.score import asked_milli, best_fit, clustering, dot_product, idle_milli, packing, upstream
 from packing.kernels.search import FOUND, NOT_FOUND, any_allocation
 from packing.kernels.worth import node_worth, spare_row
@@ -108,13 +108,13 @@ def _serve_preferred(
     gpus: Ints,
     out_choice: Choice,
 ) -> int:
-    """Serve all units as the default policy prefers; return worth after plus link quality, or INFEASIBLE.
+    """Serve all units as the default policy prefers; return worth after plus links less partitions, or INFEASIBLE.
 
     `cpu` and `memory` are to spare once the pod is there. With several units `gpus` is changed.
     """
     row = spare_row(policy, cpu, memory)
     units = demands.pods[c, UNITS]
-    worth = links = 0
+    worth = extra = 0
     if units == 0:
         worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, gpus)
     for u in range(units):
@@ -125,7 +125,7 @@ def _serve_preferred(
             taken, value = prefer_whole(fabric, policy, demands, c, u, shape, idle)
             if taken:
                 worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, taken, cpu, memory, gpus)
-                links += value
+                extra += value
         elif kind == KIND_PARTITION or _shares(fabric, demands, c, u, shape, first, gpus):
             worth, kept_cpu, kept_memory = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, gpus)
             keep = (kept_cpu, kept_memory)
@@ -137,6 +137,10 @@ def _serve_preferred(
                 gpu, profile, start, change = prefer_partition(
                     fabric, policy, demands, c, u, row, shape, first, idle, cpu, memory, keep, gpus
                 )
+                if gpu != NONE:
+                    cost = partition_cost(fabric, first + gpu, profile)
+                    change += cost
+                    extra -= cost
             taken = 1 << gpu if gpu != NONE else 0
             worth += change
         if taken == 0:
@@ -145,7 +149,7 @@ def _serve_preferred(
         if units > 1:
             take_choice(fabric, demands, c, u, first, out_choice, gpus)
         idle &= ~taken
-    return int(worth + links)
+    return int(worth + extra)
 
 
 @inner_kernel
@@ -282,6 +286,11 @@ def _search(
     for u in range(demands.pods[c, UNITS]):
         if demands.units[c, u, KIND] == KIND_WHOLE:
             worth += link_value(fabric, policy, demands.units[c, u], shape, out_choice.gpus[u])
+        elif demands.units[c, u, KIND] == KIND_PARTITION:
+            gpu = 0
+            while not out_choice.gpus[u] >> gpu & 1:
+                gpu += 1
+            worth -= partition_cost(fabric, first + gpu, out_choice.profile[u])
     return int(worth)
 
 

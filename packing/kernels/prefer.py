@@ -8,6 +8,7 @@ from packing.kernels.arrays import (
     COUNT,
     CPU,
     FREE,
+    GIGA,
     LEFT,
     MEMORY,
     MEMORY_LEFT,
@@ -118,6 +119,13 @@ def prefer_share(
 
 
 @inner_kernel
+def partition_cost(fabric: FabricArrays, g: int, profile: int) -> int:
+    """Return what a partition takes of its GPU, nano-GPU: small profiles that satisfy a demand are cheap."""
+    z = fabric.gpu_geometry[g]
+    return GIGA * fabric.profile_size[z, profile] // fabric.slice_count[z]
+
+
+@inner_kernel
 def prefer_partition(
     fabric: FabricArrays,
     policy: PolicyArrays,
@@ -133,7 +141,7 @@ def prefer_partition(
     keep: tuple[int, int],
     gpus: Ints,
 ) -> tuple[int, int, int, int]:
-    """Return (GPU, profile, start, change of worth) that leaves the node worth most; GPU NONE where nothing fits."""
+    """Return (GPU, profile, start, change of worth less cost) that leaves the node worth most; NONE = none fits."""
     allowed = demands.allowed[c, u, shape]
     chosen = profile = start = NONE
     best = 0
@@ -152,6 +160,7 @@ def prefer_partition(
             at = fabric.best_start[z, p, slices]
             taken = ((1 << fabric.profile_size[z, p]) - 1) << at
             change = common + policy.slice_worth[policy.gpu_class[g], row, slices | taken]
+            change -= partition_cost(fabric, g, p)
             if chosen == NONE or change > best:
                 chosen = i
                 profile = p

@@ -7,11 +7,11 @@ from itertools import permutations
 import pytest
 
 from packing.mix import DemandMix
-from packing.model import Demand, PartitionRequest, Selector, ShareRequest, Snapshot, WholeRequest
+from packing.model import Demand, MigMode, PartitionRequest, Selector, ShareRequest, Snapshot, WholeRequest
 from packing.pack import pack
 from packing.place import place
 from packing.policy import POLICIES, make_policy
-from tests.packing.clusters import flat_shape, machine_shape, node
+from tests.packing.clusters import A100, flat_shape, machine_shape, node
 
 ONE_DGX = (node("a", machine_shape("hgx-h100-8")),)
 
@@ -69,3 +69,12 @@ def test_the_order_of_requests_does_not_decide_what_links_are_worth():
     pair, share = WholeRequest(count=2), ShareRequest(compute_milli=1000)
     scores = {decide(nodes, Demand(requests=order)).score for order in permutations((pair, share))}
     assert len(scores) == 1
+
+
+@pytest.mark.parametrize(("least", "profile"), [(5000, "1g.10gb"), (9000, "1g.10gb"), (15_000, "3g.20gb")])
+def test_a_partition_by_size_is_the_smallest_that_will_do(least, profile):
+    shape = flat_shape(*[A100] * 2)
+    demand = Demand(requests=(PartitionRequest(min_memory_mib=least),))
+    decision = decide((node("a", shape, mig_mode=MigMode.DYNAMIC),), demand)
+    assert decision.placement is not None
+    assert decision.placement.devices[0].profile == profile
