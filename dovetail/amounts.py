@@ -12,7 +12,6 @@ import typer
 
 from topology.errors import InvalidInputError
 
-MOST_GBPS = 1_000_000
 MOST_CORES = 1_000_000_000
 MOST_MIB = 1_000_000_000_000
 MIB = 1 << 20
@@ -36,17 +35,17 @@ def memory_mib(text: str, option: str) -> int:
 
 def check_gbps(gbps: float, option: str = "--min-gbps") -> None:
     """Refuse what no set quality can be: it is kept in whole MB/s."""
-    from packing.model import LEAST_GBPS
+    from packing.model import LEAST_GBPS, MOST_GBPS
 
     if gbps and not LEAST_GBPS <= gbps <= MOST_GBPS:
         raise InvalidInputError(option, "", f"{gbps:g} is not 0, nor from {LEAST_GBPS:g} to {MOST_GBPS} GB/s")
 
 
 def _exact(text: str, option: str) -> Fraction:
-    from simulator.inputs.quantity import _parse
+    from simulator.inputs.quantity import exact
 
     try:
-        return _parse(text, option, "")
+        return exact(text, option, "")
     except InvalidInputError as error:
         if "is no quantity" in error.problem:
             raise typer.BadParameter(error.problem, param_hint=option) from error

@@ -6,7 +6,6 @@ Frozen values in, frozen values out; names live here, dense indices in `packing.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
@@ -27,6 +26,7 @@ MAX_AMOUNT = 10**12
 """Most millicores or MiB of one thing, a million times what any machine has: sums of scores stay within 64 bits."""
 LEAST_GBPS = 0.001
 """Set quality is kept in whole MB/s."""
+MOST_GBPS = 10**6
 
 
 class LinkWish(StrEnum):
@@ -92,8 +92,8 @@ class WholeRequest:
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_GPUS_PER_NODE:
             raise InvalidInputError("whole request", "count", f"{self.count} is outside 1 to {MAX_GPUS_PER_NODE}")
-        if not math.isfinite(self.min_gbps) or self.min_gbps < 0 or 0 < self.min_gbps < LEAST_GBPS:
-            problem = f"{self.min_gbps} is not 0 nor a number from {LEAST_GBPS} GB/s"
+        if self.min_gbps != 0 and not LEAST_GBPS <= self.min_gbps <= MOST_GBPS:
+            problem = f"{self.min_gbps} is not 0 nor from {LEAST_GBPS} to {MOST_GBPS} GB/s"
             raise InvalidInputError("whole request", "min_gbps", problem)
         if self.min_gbps and self.link is not LinkWish.REQUIRE:
             raise InvalidInputError("whole request", "min_gbps", "a minimum needs link: require")

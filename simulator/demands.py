@@ -13,7 +13,7 @@ def describe(demand: Demand) -> str:
     parts = [_request(request) for request in demand.requests] or ["no GPU"]
     if demand.cpu_milli:
         cores = demand.cpu_milli / 1000
-        parts.append(f"{cores:g} {'core' if cores == 1 else 'cores'}")
+        parts.append(f"{cores:.10g} {'core' if cores == 1 else 'cores'}")
     if demand.memory_mib:
         parts.append(f"{demand.memory_mib / 1024:.3g} GiB")
     return ", ".join(parts)

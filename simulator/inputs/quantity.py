@@ -21,15 +21,16 @@ _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{1,2})|([numkMGTPE]|[KM
 
 def cpu_milli(quantity: float | str, where: str, field: str) -> int:
     """Return a quantity of cores in thousandths of a core; InvalidInputError names `where` and `field`."""
-    return int(_parse(quantity, where, field) * 1000)
+    return int(exact(quantity, where, field) * 1000)
 
 
 def memory_mib(quantity: float | str, where: str, field: str) -> int:
     """Return a quantity of bytes in MiB; InvalidInputError names `where` and `field`."""
-    return int(_parse(quantity, where, field) / 2**20)
+    return int(exact(quantity, where, field) / 2**20)
 
 
-def _parse(quantity: float | str, where: str, field: str) -> Fraction:
+def exact(quantity: float | str, where: str, field: str) -> Fraction:
+    """Return a quantity as it is; InvalidInputError names `where` and `field`."""
     text = str(quantity)
     match = _QUANTITY.fullmatch(text) if len(text) <= MAX_CHARS else None
     if match is None:
