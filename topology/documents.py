@@ -17,15 +17,15 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 T = TypeVar("T")
 
 
-def load_document(text: str, name: str, schema: str) -> dict[str, Any]:
-    """Return the mapping in `text`, which must carry `schema: <schema>`.
+def load_document(text: str, name: str, schema: str, *, key: str = "schema") -> dict[str, Any]:
+    """Return the mapping in `text`, which must carry `<key>: <schema>`.
 
     Raises InvalidInputError (object `name`) for text above 1 MiB, broken YAML, aliases, deep nesting, a key twice or
     another schema.
     """
     # Lone surrogates, which no file can hold, are left to the YAML reader to refuse.
     if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
-        raise InvalidInputError(name, "", f"larger than {MAX_BYTES} bytes; a topology file has a few thousand")
+        raise InvalidInputError(name, "", f"larger than {MAX_BYTES} bytes; such a file has a few thousand")
     try:
         _check_events(text, name)
         _check_keys(yaml.compose(text, Loader=_LOADER), name)
@@ -36,10 +36,10 @@ def load_document(text: str, name: str, schema: str) -> dict[str, Any]:
         # PyYAML lets through what goes wrong inside it on scalars such as !!bool x, !!int "" or !!timestamp x.
         raise InvalidInputError(name, "", f"is not YAML: {_one_line(error)}") from error
     if not isinstance(document, dict):
-        raise InvalidInputError(name, "", f"is no YAML mapping; such a file starts with `schema: {schema}`")
-    found = document.get("schema")
+        raise InvalidInputError(name, "", f"is no YAML mapping; such a file starts with `{key}: {schema}`")
+    found = document.get(key)
     if found != schema:
-        raise InvalidInputError(name, "schema", f"is {_shortened(repr(found))}; must be {schema!r}")
+        raise InvalidInputError(name, key, f"is {_shortened(repr(found))}; must be {schema!r}")
     return document
 
 
@@ -57,13 +57,10 @@ def _check_events(text: str, name: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            raise InvalidInputError(name, "", f"uses the YAML alias *{event.anchor}; write the value out")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            raise InvalidInputError(name, _line(event), f"uses the YAML alias *{event.anchor}; write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise InvalidInputError(name, "", f"nested deeper than {MAX_DEPTH} levels")
+            raise InvalidInputError(name, _line(event), f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _check_keys(node: yaml.Node | None, name: str) -> None:
@@ -82,8 +79,8 @@ def _check_keys(node: yaml.Node | None, name: str) -> None:
             _check_keys(value, name)
 
 
-def _line(node: yaml.Node) -> str:
-    return f"line {node.start_mark.line + 1}" if node.start_mark else ""
+def _line(marked: yaml.Node | yaml.Event) -> str:
+    return f"line {marked.start_mark.line + 1}" if marked.start_mark else ""
 
 
 def _one_line(error: Exception) -> str:
