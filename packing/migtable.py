@@ -39,8 +39,8 @@ class MigTable:
     free_slices: Ints
     """[mask] memory slices not occupied."""
     frag: Ints
-    """[mask] sum over p of weight x (free slices - size, where p still fits, else free slices), in slices x ppm: free
-    slices that the next partition, drawn by weight, cannot use."""
+    """[mask] sum over p of weight x (free slices - size x instances of p that still fit side by side), in slices x ppm:
+    free slices that partitions of one profile, drawn by weight, cannot fill."""
     best_start: Ints
     """[p, mask] the legal start with the least `frag` afterwards, -1 where there is none. Ties: most placements left
     over all profiles, then the lowest start."""
@@ -66,7 +66,8 @@ def build_mig_table(geometry: MigGeometry, weights: Mapping[str, int] | None = N
     starts = _legal_starts(geometry)
     masks = np.arange(1 << geometry.memory_slices, dtype=np.int64)
     free = geometry.memory_slices - np.bitwise_count(masks).astype(np.int64)
-    frag = shares @ (free - sizes[:, None] * (starts != 0))
+    remaining = _remaining(geometry, starts)
+    frag = shares @ (free - sizes[:, None] * remaining)
     table = MigTable(
         geometry=geometry,
         weights=shares,
@@ -75,7 +76,7 @@ def build_mig_table(geometry: MigGeometry, weights: Mapping[str, int] | None = N
         free_slices=free,
         frag=frag,
         best_start=_best_starts(geometry, starts, frag),
-        remaining=_remaining(geometry, starts),
+        remaining=remaining,
         excl_take=np.array([profile.takes for profile in geometry.profiles], dtype=np.int64),
         excl_block=np.array([profile.blocked_by for profile in geometry.profiles], dtype=np.int64),
     )

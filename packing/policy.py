@@ -48,7 +48,7 @@ class Constants:
     link: float = field(
         default=4.0, metadata={"help": "GPUs per GPU of a set at its ideal link quality, between nodes"}
     )
-    slices: float = field(default=1.0, metadata={"help": "GPUs per GPU of MIG slices that no profile could use"})
+    slices: float = field(default=4.0, metadata={"help": "GPUs per GPU of MIG slices that no profile could use"})
 
     def __post_init__(self) -> None:
         for item in fields(self):

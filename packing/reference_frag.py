@@ -47,15 +47,21 @@ def room(profile: MigProfile, slices: int) -> list[int]:
 
 
 def slice_loss(geometry: MigGeometry, slices: int) -> int:
-    """Return the free slices that the next partition could not use, in millionths; plain profiles equally likely."""
+    """Return the free slices that partitions of one profile could not fill, in millionths; profiles equally likely."""
     plain = [profile for profile in geometry.profiles if not profile.attributes]
     even, over = divmod(1_000_000, len(plain))
     free = geometry.memory_slices - slices.bit_count()
     loss = 0
     for at, profile in enumerate(plain):
         weight = even + (at < over)
-        loss += weight * (free - profile.size if room(profile, slices) else free)
+        loss += weight * (free - profile.size * instances(profile, slices))
     return loss
+
+
+def instances(profile: MigProfile, slices: int) -> int:
+    """Return how many partitions of a profile still fit side by side: the most among all choices of starts."""
+    here = [slices | interval(profile, start) for start in room(profile, slices)]
+    return max((1 + instances(profile, after) for after in here), default=0)
 
 
 def best_start(geometry: MigGeometry, profile: MigProfile, slices: int) -> int:

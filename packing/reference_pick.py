@@ -117,7 +117,10 @@ def _started(state: NodeState, request: PartitionRequest, *, lowest: bool) -> It
 
 
 def preferred(worth: Callable[[NodeState], int], state: NodeState, request: Request) -> Devices | None:
-    """Return the devices the default policy takes: those that leave the node worth most, lowest GPU on ties."""
+    """Return the devices the default policy takes: those that leave the node worth most, lowest GPU on ties.
+
+    A partition is the smallest part of a GPU that will do.
+    """
     if isinstance(request, WholeRequest):
         mask = _linked_set(state, request)
         return state.devices(mask) if mask else None
@@ -128,7 +131,7 @@ def preferred(worth: Callable[[NodeState], int], state: NodeState, request: Requ
         options = [state.devices(1 << gpu.index, profile.name, start) for gpu, profile, start in started]
     return max(
         options,
-        key=lambda devices: worth(state.with_unit(request, devices)) - partition_cost(state, devices),
+        key=lambda devices: (-partition_cost(state, devices), worth(state.with_unit(request, devices))),
         default=None,
     )
 

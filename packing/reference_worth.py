@@ -26,7 +26,7 @@ MEMORY_PRICE = round(0.006 * GIGA / 1024)
 """The same per MiB."""
 KEEP_WHOLE = 0.9
 KEEP_SHARE = 1.35
-STRANDED = 1000
+STRANDED = 4 * GIGA // 1_000_000
 """Nano-GPU per millionth of a GPU's slices that no profile could use."""
 
 

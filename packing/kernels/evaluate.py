@@ -138,9 +138,7 @@ def _serve_preferred(
                     fabric, policy, demands, c, u, row, shape, first, idle, cpu, memory, keep, gpus
                 )
                 if gpu != NONE:
-                    cost = partition_cost(fabric, first + gpu, profile)
-                    change += cost
-                    extra -= cost
+                    extra -= partition_cost(fabric, first + gpu, profile)
             taken = 1 << gpu if gpu != NONE else 0
             worth += change
         if taken == 0:

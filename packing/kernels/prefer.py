@@ -141,10 +141,13 @@ def prefer_partition(
     keep: tuple[int, int],
     gpus: Ints,
 ) -> tuple[int, int, int, int]:
-    """Return (GPU, profile, start, change of worth less cost) that leaves the node worth most; NONE = none fits."""
+    """Return (GPU, profile, start, change of worth): the smallest part of a GPU that will do, then what leaves most.
+
+    GPU NONE where nothing fits.
+    """
     allowed = demands.allowed[c, u, shape]
     chosen = profile = start = NONE
-    best = 0
+    best = least = 0
     for i in range(fabric.shape_gpus[shape]):
         g = first + i
         z = fabric.gpu_geometry[g]
@@ -160,10 +163,11 @@ def prefer_partition(
             at = fabric.best_start[z, p, slices]
             taken = ((1 << fabric.profile_size[z, p]) - 1) << at
             change = common + policy.slice_worth[policy.gpu_class[g], row, slices | taken]
-            change -= partition_cost(fabric, g, p)
-            if chosen == NONE or change > best:
+            cost = partition_cost(fabric, g, p)
+            if chosen == NONE or cost < least or (cost == least and change > best):
                 chosen = i
                 profile = p
                 start = at
                 best = change
+                least = cost
     return chosen, profile, start, best

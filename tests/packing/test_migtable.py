@@ -24,9 +24,16 @@ def _legal(geometry: MigGeometry, profile: MigProfile, mask: int) -> list[int]:
 def _frag(geometry: MigGeometry, table: MigTable, mask: int) -> int:
     free = geometry.memory_slices - mask.bit_count()
     return sum(
-        int(weight) * (free - (profile.size if _legal(geometry, profile, mask) else 0))
+        int(weight) * (free - profile.size * _most(geometry, profile, mask))
         for weight, profile in zip(table.weights, geometry.profiles, strict=True)
+        if weight
     )
+
+
+def _most(geometry: MigGeometry, profile: MigProfile, mask: int) -> int:
+    """The most partitions of a profile that fit side by side."""
+    afters = [mask | interval(profile, start) for start in _legal(geometry, profile, mask)]
+    return max((1 + _most(geometry, profile, after) for after in afters), default=0)
 
 
 @by_id
