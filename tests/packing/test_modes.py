@@ -42,7 +42,7 @@ def run(mode: str, *arguments: str) -> str:
         env={**kept, mode: "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
