@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 from packing.mix import TypicalPod
 from packing.model import ANY_GPU, WHOLE_MILLI, GpuModel
@@ -58,6 +59,7 @@ def slice_loss(geometry: MigGeometry, slices: int) -> int:
     return loss
 
 
+@cache
 def instances(profile: MigProfile, slices: int) -> int:
     """Return how many partitions of a profile still fit side by side: the most among all choices of starts."""
     here = [slices | interval(profile, start) for start in room(profile, slices)]
