@@ -19,7 +19,7 @@ from packing.model import Snapshot
 from packing.pack import pack
 from packing.policy import Constants, make_policy
 from packing.sequence import place_sequence
-from simulator.inputs.arrivals import draw_arrivals
+from simulator.inputs.arrivals import draw_arrivals, with_ranks
 from simulator.inputs.openb import PodList, read_nodes, read_pods
 
 TRACE = Path(__file__).parent.parent / "examples" / "openb"
@@ -42,11 +42,10 @@ def _pods(variant: str) -> PodList:
 def unallocated(run: Run) -> float:
     """Percent of GPUs not allocated when the arrived demand equals the capacity."""
     pods = _pods(run.variant)
-    nodes = sorted(read_nodes(TRACE / "openb_node_list_gpu_node.csv.gz"), key=lambda node: node.name)
+    nodes = read_nodes(TRACE / "openb_node_list_gpu_node.csv.gz")
     capacity = 1000 * sum(len(node.shape.gpus) for node in nodes)
     drawn = draw_arrivals(pods, capacity, run.seed, nodes=len(nodes), until=1.01)
-    ranked = tuple(replace(node, rank=int(rank)) for node, rank in zip(nodes, drawn.node_rank, strict=True))
-    fabric, usage = pack(Snapshot(nodes=ranked))
+    fabric, usage = pack(Snapshot(nodes=tuple(with_ranks(nodes, drawn.node_rank))))
     policy = make_policy("dovetail", DemandMix.from_demands(pods.counts()), fabric, constants=run.constants)
     trace = place_sequence(fabric, usage, pods.demands, pods.classes[drawn.pods], policy)
     arrived = np.cumsum(pods.gpu_milli[drawn.pods]) * 100 / capacity

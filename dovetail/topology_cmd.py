@@ -215,9 +215,10 @@ def _free_mask(text: str | None, machine: Machine) -> int:
 def _best_set(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> dict[str, Any]:
     """Ask `place()`, on one node of that machine whose other GPUs are out of use."""
     from packing.linktable import build_link_table
+    from topology.quality import set_quality
 
     chosen = _placed(machine, free, k, link, min_mbps)
-    quality = set_quality_of(machine)
+    quality = set_quality(machine)
     table = build_link_table(quality)
     rest = free & ~chosen
     sizes = [(s, size) for s, size in enumerate(table.sizes.tolist()) if size > 1]
@@ -242,13 +243,6 @@ def _best_set(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> 
         "remaining": {str(size): int(table.count[s, rest]) for s, size in sizes},
         "why": why,
     }
-
-
-def set_quality_of(machine: Machine) -> Any:  # noqa: ANN401 - a type of a lazy import
-    """Return the quality of every GPU set of `machine`."""
-    from topology.quality import set_quality
-
-    return set_quality(machine)
 
 
 def _placed(machine: Machine, free: int, k: int, link: str, min_mbps: int) -> int:

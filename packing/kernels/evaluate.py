@@ -16,7 +16,6 @@ from packing.kernels.arrays import (
     DOVETAIL,
     FGD,
     GPU_CLUSTERING,
-    GPU_COLUMNS,
     GPU_PACKING,
     IDLE,
     INFEASIBLE,
@@ -46,16 +45,8 @@ from packing.kernels.frag import gradient_score, node_frag, prefer_gradient
 from packing.kernels.jit import inner_kernel
 from packing.kernels.prefer import link_value, partition_cost, prefer_partition, prefer_share, prefer_whole
 from packing.kernels.score import asked_milli, best_fit, clustering, dot_product, idle_milli, packing, upstream
-from packing.kernels.search import FOUND, NOT_FOUND, any_allocation
+from packing.kernels.search import FOUND, NOT_FOUND, any_allocation, copy_node
 from packing.kernels.worth import node_worth, spare_row
-
-
-@inner_kernel
-def _copy_node(usage: UsageArrays, first: int, last: int, local: Ints) -> None:
-    """Copy a node's GPUs into level 0 of `local`."""
-    for i in range(last - first):
-        for column in range(GPU_COLUMNS):
-            local[0, i, column] = usage.gpus[first + i, column]
 
 
 @inner_kernel
@@ -270,7 +261,7 @@ def _search(
     """Look for any allocation of several units; return worth with links (default policy), 0 (others) or why not."""
     shape = fabric.node_shape[node]
     first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
-    _copy_node(usage, first, last, local)
+    copy_node(usage, first, last, local)
     found = any_allocation(fabric, demands, c, shape, first, local, out_choice)
     if found != FOUND:
         return INFEASIBLE if found == NOT_FOUND else UNDECIDED
@@ -314,7 +305,7 @@ def evaluate(
     gpus = usage.gpus[first:last]
     units = demands.pods[c, UNITS]
     if units > 1 or policy.code == FGD:
-        _copy_node(usage, first, last, local)
+        copy_node(usage, first, last, local)
         gpus = local[0]
     if policy.code == DOVETAIL:
         score = _serve_preferred(fabric, policy, demands, c, shape, first, idle, cpu, memory, gpus, out_choice)

@@ -40,7 +40,7 @@ from packing.kernels.arrays import (
 from packing.kernels.choose import first_set, next_subset
 from packing.kernels.devices import partition_starts, popcount, set_idle, share_fits
 from packing.kernels.jit import hot_kernel, inner_kernel
-from packing.kernels.search import BOUND_HIT, FOUND, any_allocation
+from packing.kernels.search import BOUND_HIT, FOUND, any_allocation, copy_node
 
 # The order of the constraints. `detail` is what the node has at best, in the unit named here.
 FITS: Final = 0
@@ -257,9 +257,7 @@ def _together(
 ) -> int:
     """Return what the search says of several units, each of which fits alone."""
     first, last = fabric.gpu_start[node], fabric.gpu_start[node + 1]
-    for i in range(last - first):
-        for column in range(GPU_COLUMNS):
-            local[0, i, column] = usage.gpus[first + i, column]
+    copy_node(usage, first, last, local)
     found = any_allocation(fabric, demands, c, fabric.node_shape[node], first, local, choice)
     if found == FOUND:
         return FITS

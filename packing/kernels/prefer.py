@@ -67,12 +67,11 @@ def _saved(policy: PolicyArrays, cpu: int, memory: int, keep: tuple[int, int], b
 
 
 @inner_kernel
-def _lost_idle(fabric: FabricArrays, policy: PolicyArrays, row: int, shape: int, idle: int, i: int) -> int:
-    """Return the change of worth of the idle set when GPU `i` leaves it (0 where it is not in it)."""
+def _lost_idle(fabric: FabricArrays, policy: PolicyArrays, row: int, shape: int, idle: int, before: int, i: int) -> int:
+    """Return how the idle set's worth, `before`, changes when GPU `i` leaves it (0 where it is not in it)."""
     if not idle >> i & 1:
         return 0
-    after = sets_worth(fabric, policy, row, shape, idle & ~(1 << i))
-    return after - sets_worth(fabric, policy, row, shape, idle)
+    return sets_worth(fabric, policy, row, shape, idle & ~(1 << i)) - before
 
 
 @inner_kernel
@@ -97,6 +96,7 @@ def prefer_share(
     """
     unit = demands.units[c, u]
     allowed = demands.allowed[c, u, shape]
+    idle_worth = sets_worth(fabric, policy, row, shape, idle)
     chosen = NONE
     best = 0
     for i in range(fabric.shape_gpus[shape]):
@@ -110,7 +110,7 @@ def prefer_share(
             left = min(left, (gpus[i, MEMORY_LEFT] - unit[ASKED_MEMORY]) * MILLI // total)
         change = remainder_worth(policy, row, policy.gpu_class[g], left)
         change -= gpu_worth(fabric, policy, row, g, i, gpus)
-        change += _lost_idle(fabric, policy, row, shape, idle, i)
+        change += _lost_idle(fabric, policy, row, shape, idle, idle_worth, i)
         change += _saved(policy, cpu, memory, keep, before, left)
         if chosen == NONE or change > best:
             chosen = i
@@ -146,6 +146,7 @@ def prefer_partition(
     GPU NONE where nothing fits.
     """
     allowed = demands.allowed[c, u, shape]
+    idle_worth = sets_worth(fabric, policy, row, shape, idle)
     chosen = profile = start = NONE
     best = least = 0
     for i in range(fabric.shape_gpus[shape]):
@@ -154,7 +155,9 @@ def prefer_partition(
         use = gpus[i, USE]
         if z == NONE or not allowed >> i & 1 or (use != FREE and use != PARTITIONED):
             continue
-        common = _lost_idle(fabric, policy, row, shape, idle, i) - gpu_worth(fabric, policy, row, g, i, gpus)
+        common = _lost_idle(fabric, policy, row, shape, idle, idle_worth, i) - gpu_worth(
+            fabric, policy, row, g, i, gpus
+        )
         common += _saved(policy, cpu, memory, keep, remainder(fabric, g, i, gpus), 0)
         slices = gpus[i, SLICES]
         for p in range(fabric.profile_size.shape[1]):

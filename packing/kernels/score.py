@@ -72,7 +72,7 @@ def dot_product(cpu_left: int, cpu: int, gpu_left: int, gpu: int) -> int:
 
 @inner_kernel
 def best_fit(cpu_left: int, cpu: int, gpu_left: int, gpu: int) -> int:
-    """Score by what would be left: little is good. Normalised over all nodes by the caller."""
+    """Score by what would be left: little is good. Spreading scores over 0..100 would change no winner."""
     waste = 0.0
     waste += (cpu_left - cpu) / MAX_CPU * 0.5
     waste += (gpu_left - gpu) / MAX_GPU * 0.5

@@ -27,6 +27,7 @@ from packing.kernels.arrays import (
     DemandArrays,
     FabricArrays,
     Ints,
+    UsageArrays,
 )
 from packing.kernels.choose import links_satisfy, next_subset
 from packing.kernels.devices import idle_gpus, partition_starts, popcount, share_fits, take_choice
@@ -36,6 +37,14 @@ MAX_STEPS: Final = 20_000
 FOUND: Final = 1
 NOT_FOUND: Final = 0
 BOUND_HIT: Final = -1
+
+
+@inner_kernel
+def copy_node(usage: UsageArrays, first: int, last: int, local: Ints) -> None:
+    """Copy a node's GPUs into level 0 of `local`."""
+    for i in range(last - first):
+        for column in range(GPU_COLUMNS):
+            local[0, i, column] = usage.gpus[first + i, column]
 
 
 @inner_kernel

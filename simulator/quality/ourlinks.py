@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from packing.mix import DemandMix
-from packing.model import ClaimId, Demand, GpuModel, Node, NodeName, NodeShape, Snapshot, WholeRequest
+from packing.model import ClaimId, Demand, Node, NodeName, Snapshot, WholeRequest
 from packing.pack import pack
 from packing.place import place
 from packing.policy import DEFAULT_POLICY, Constants, make_policy
+from packing.shapes import shape_of
 from simulator.quality.churn import Spot
 from simulator.quality.linkclusters import SHARES, SIZES, LinkCluster
-from topology.facts import Machine
-from topology.quality import set_quality
 
 CPU_MILLI = 1_000_000
 MEMORY_MIB = 1_000_000
@@ -26,7 +23,7 @@ class OurLinks:
         self, cluster: LinkCluster, policy: str = DEFAULT_POLICY, seed: int = 0, constants: Constants | None = None
     ) -> None:
         nodes = tuple(
-            Node(name=NodeName(name), shape=_shape(item), cpu_milli=CPU_MILLI, memory_mib=MEMORY_MIB)
+            Node(name=NodeName(name), shape=shape_of(item), cpu_milli=CPU_MILLI, memory_mib=MEMORY_MIB)
             for name, item in zip(cluster.node_names, cluster.machines, strict=True)
         )
         self._fabric, self._usage = pack(Snapshot(nodes=nodes))
@@ -47,12 +44,3 @@ class OurLinks:
     def release(self, job: int) -> None:
         """Give back the GPUs of a job."""
         self._usage.release(ClaimId(str(job)))
-
-
-@cache
-def _shape(item: Machine) -> NodeShape:
-    gpus = tuple(
-        GpuModel(product=item.product(index), architecture=item.gpu.architecture, memory_mib=item.gpu.memory_total_mib)
-        for index in range(item.gpu_count)
-    )
-    return NodeShape(item.id, gpus, set_quality(item))
