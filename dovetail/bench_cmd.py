@@ -6,7 +6,6 @@ This module only decodes options and prints; what computes is imported when the 
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +14,13 @@ import typer
 import dovetail
 from dovetail.output import Column, OutputFormat, Value, print_rows
 from dovetail.progress import progress_bar
+from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from simulator.quality.gates import Verdict
+    from simulator.quality.lines import Line
     from simulator.quality.result import Quality
-    from simulator.quality.tables import Line
+    from simulator.quality.runs import Figure
+    from simulator.quality.verdict import Verdict
 
 EXIT_INTERRUPTED = 130
 
@@ -32,18 +33,7 @@ FIRST_COLUMNS = (
     Column("policy", "POLICY"),
     Column("seeds", "SEEDS"),
 )
-FIGURE_COLUMNS = (
-    Column("ideal_pct", "IDEAL %", 2),
-    Column("ratio_pct", "QUALITY %", 2),
-    Column("worst_pct", "WORST 5 %", 2),
-    Column("served_pct", "SERVED %", 2),
-    Column("optimum_pct", "OPTIMUM %", 2),
-    Column("accepted_pct", "ACCEPTED %", 2),
-    Column("requests_pct", "REQUESTS %", 2),
-    Column("gpus_ratio", "GPUS/OPTIMUM", 4),
-    Column("gpus", "GPUS", 1),
-    Column("optimum_gpus", "OPTIMUM", 1),
-)
+SUITES_IN_WORDS = "L (links of multi-GPU jobs), M (MIG)"
 VERSUS_COLUMN = Column("versus", "DIFFERENCE (PAIRED, +- STANDARD ERROR)")
 GATE_COLUMNS = (
     Column("cell", "CELL"),
@@ -57,14 +47,6 @@ GATE_COLUMNS = (
 )
 
 
-class Suite(StrEnum):
-    """L: links of multi-GPU jobs; M: MIG (M1 to M3)."""
-
-    LINKS = "L"
-    MIG = "M"
-    ALL = "all"
-
-
 @bench_app.callback()
 def bench() -> None:
     """Measure the policies on benchmarks of their quality."""
@@ -73,9 +55,11 @@ def bench() -> None:
 @bench_app.command()
 def quality(
     *,
-    suite: Annotated[Suite, typer.Argument(help="L (links of multi-GPU jobs), M (MIG), or all.")] = Suite.ALL,
+    suite: Annotated[str, typer.Argument(help=f"{SUITES_IN_WORDS}, one suite of them such as M2, or all.")] = "all",
     seeds: Annotated[int, typer.Option(min=0, max=10_000, help="Runs per cell; 0: as the protocol says.")] = 0,
-    first_seed: Annotated[int, typer.Option(min=0, help="Number of the first run; others than 0 are for tuning.")] = 0,
+    first_seed: Annotated[
+        int | None, typer.Option(min=0, help="Number of the first run, for tuning; without it as the protocol says.")
+    ] = None,
     arrivals: Annotated[int, typer.Option(min=0, help="Arrivals of a run of L, M2, M3; 0: as the protocol says.")] = 0,
     jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 is one per core.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for quality.json and quality.html.")] = Path("dovetail-quality"),
@@ -83,35 +67,45 @@ def quality(
         OutputFormat.TABLE
     ),
 ) -> None:
-    """Measure link quality (L) and MIG packing (M) of the default policy and its peers on the same arrivals."""
-    from simulator.quality.cases import SUITES, plan
+    """Measure how well the default policy and its peers place the same arrivals."""
+    from simulator.quality.cases import plan
     from simulator.quality.pool import run_cases
+    from simulator.quality.registry import chosen
     from simulator.quality.result import quality_of, write_quality
 
-    chosen = {Suite.LINKS: SUITES[:1], Suite.MIG: SUITES[1:], Suite.ALL: SUITES}[suite]
-    cases = plan(chosen, seeds, first_seed=first_seed, arrivals=arrivals)
+    try:
+        suites = chosen(suite)
+    except InvalidInputError as error:
+        raise typer.BadParameter(str(error)) from error
+    cases = plan(suites, seeds, first_seed=first_seed, arrivals=arrivals)
     with progress_bar(len(cases)) as step:
         runs = run_cases(cases, jobs=jobs or _cores(), progress=step)
-    found = quality_of(tuple(runs), chosen, dovetail.__version__, complete=len(runs) == len(cases))
+    found = quality_of(tuple(runs), suites, dovetail.__version__, complete=len(runs) == len(cases))
     write_quality(found, out)
     _print(found, output)
     _finish(found, out, output)
 
 
 def _print(found: Quality, output: OutputFormat) -> None:
+    from simulator.quality.registry import SUITES
+
+    figures = {name: [_column(figure) for figure in SUITES[name].figures] for name in found.suites}
     rows = [_cells(line) for line in found.lines]
-    columns = (*FIRST_COLUMNS, *FIGURE_COLUMNS, VERSUS_COLUMN)
     if output is not OutputFormat.TABLE:
-        print_rows(rows, columns, output)
+        every = dict.fromkeys(column for columns in figures.values() for column in columns)
+        print_rows(rows, (*FIRST_COLUMNS, *every, VERSUS_COLUMN), output)
         return
-    for suite in found.suites:
+    for suite, columns in figures.items():
         here = [row for row in rows if row["suite"] == suite]
-        shown = [column for column in FIGURE_COLUMNS if any(column.key in row for row in here)]
         if here:
-            print_rows(here, (*FIRST_COLUMNS, *shown, VERSUS_COLUMN), output)
+            print_rows(here, (*FIRST_COLUMNS, *columns, VERSUS_COLUMN), output)
             typer.echo()
     if found.gates:
         print_rows([_gate_cells(gate) for gate in found.gates], GATE_COLUMNS, output)
+
+
+def _column(figure: Figure) -> Column:
+    return Column(figure.key, figure.head.upper(), figure.digits)
 
 
 def _finish(found: Quality, out: Path, output: OutputFormat) -> None:
@@ -132,7 +126,7 @@ def _finish(found: Quality, out: Path, output: OutputFormat) -> None:
 
 
 def _cells(line: Line) -> dict[str, Value]:
-    from simulator.quality.tables import seeds_text
+    from simulator.quality.lines import seeds_text
 
     row: dict[str, Value] = {
         "suite": line.suite,

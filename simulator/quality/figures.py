@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulator.quality.cases import OURS
-from simulator.quality.tables import MAIN_FIGURE, Line
+from simulator.quality.lines import Line
+from simulator.quality.runs import Figure as Measure
+from simulator.quality.suite import OURS
 from simulator.report.palette import INK, look
 from simulator.report.svg import Drawing, house_style, to_drawing
 
@@ -53,21 +54,25 @@ def trade(lines: Sequence[Line]) -> Drawing:
         return to_drawing(figure, f"Cluster {scenario}, load {load}", caption)
 
 
-def bars(lines: Sequence[Line]) -> Drawing:
-    """Draw the main figure of one cell of a MIG suite, a bar per policy, best on top."""
-    suite, scenario, load = lines[0].cell
-    name = MAIN_FIGURE[suite]
-    order = sorted(lines, key=lambda line: line.figures[name].mean, reverse=suite == "M3")
-    with house_style(f"{suite}-{scenario}-{load}"):
+def bars(lines: Sequence[Line], measure: Measure, axis: str, scenario: str) -> Drawing:
+    """Draw one figure of a cell, a bar per policy, best on top; `axis` and `scenario` in words."""
+    suite, _, load = lines[0].cell
+    name = measure.key
+    order = sorted(lines, key=lambda line: line.figures[name].mean, reverse=measure.less_is_better)
+    with house_style(f"{suite}-{scenario}-{load}-{name}"):
         figure = Figure(figsize=(SIZE_IN[0], 0.95 + 0.26 * len(order)), layout="constrained")
         axes = figure.add_subplot()
         for row, line in enumerate(order):
             value = line.figures[name]
             axes.barh(row, value.mean, height=0.62, xerr=value.error, color=look(line.policy, OURS).marker, ecolor=INK)
             weight = "bold" if line.policy == OURS else "normal"
-            text = f"{value.mean:.3f}" if suite == "M3" else f"{value.mean:.2f}"
             axes.annotate(
-                text, (value.mean + value.error, row), (5, 0), textcoords="offset points", va="center", weight=weight
+                f"{value.mean:.{min(measure.digits, 3)}f}",
+                (value.mean + value.error, row),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                weight=weight,
             )
         least = min(line.figures[name].mean for line in order)
         most = max(line.figures[name].mean for line in order)
@@ -75,17 +80,10 @@ def bars(lines: Sequence[Line]) -> Drawing:
         axes.set_yticks(range(len(order)), [line.policy for line in order])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(_AXIS[suite])
+        axes.set_xlabel(axis)
         where = f"{scenario} at load {load}" if load else scenario
-        caption = f"{_AXIS[suite]}; mix {where}. The axis does not start at 0."
+        caption = f"{axis}; {where}. The axis does not start at 0."
         return to_drawing(figure, f"{suite}, {where}", caption)
-
-
-_AXIS = {
-    "M1": "compute served, % of asked",
-    "M2": "compute accepted, % of offered",
-    "M3": "GPUs opened over the optimum (less is better)",
-}
 
 
 def _legend(axes: Axes) -> None:

@@ -9,37 +9,18 @@ from pathlib import Path
 
 import jinja2
 
-from simulator.quality import figures
-from simulator.quality.cases import OURS
-from simulator.quality.gates import NO, YES, Verdict
+from simulator.quality.lines import Difference, Line, Mean, seeds_text
+from simulator.quality.registry import SUITES
 from simulator.quality.result import Quality
-from simulator.quality.tables import Difference, Line, Mean, seeds_text
+from simulator.quality.runs import Figure
+from simulator.quality.suite import OURS, Suite
+from simulator.quality.verdict import NO, YES, Verdict
 from simulator.report.palette import look
 from simulator.report.svg import Drawing
 
 FILE_NAME = "quality.html"
 _HERE = Path(__file__).parent
 _STYLE = _HERE.parent / "report" / "page.css"
-
-TITLES = {
-    "L": "L: links of multi-GPU jobs",
-    "M1": "M1: MIG, filling 100 GPUs",
-    "M2": "M2: MIG, requests that come and go",
-    "M3": "M3: MIG, GPUs for 500 requests",
-}
-HEADS = {
-    "ideal_pct": "ideal %",
-    "ratio_pct": "quality %",
-    "worst_pct": "worst 5 %",
-    "accepted_pct": "accepted %",
-    "served_pct": "served %",
-    "optimum_pct": "optimum %",
-    "requests_pct": "requests %",
-    "gpus_ratio": "GPUs / optimum",
-    "gpus": "GPUs",
-    "optimum_gpus": "optimum",
-}
-"""Titles of figures, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +48,14 @@ def render_quality(quality: Quality) -> str:
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     by_suite = groupby(quality.lines, key=lambda line: line.suite)
+    sections = [_section(SUITES[name], list(lines)) for name, lines in by_suite]
     return environment.get_template("page.html.j2").render(
         quality=quality,
         style=_STYLE.read_text(encoding="utf-8"),
         headline=headline(quality.gates),
         gates=[(gate, gate_text(gate)) for gate in quality.gates],
-        sections=[_section(suite, list(lines)) for suite, lines in by_suite],
+        sections=sections,
+        methods=dict.fromkeys((SUITES[name].letter, SUITES[name].method) for name in quality.suites),
         ours=OURS,
         seeds=_seeds(quality.lines),
     )
@@ -88,19 +71,17 @@ def headline(gates: Sequence[Verdict]) -> str:
 
 def gate_text(gate: Verdict) -> str:
     """Return a measured value with its standard error, in the digits of its gate."""
-    digits = 4 if gate.cell.startswith("M3") else 2
-    return f"{gate.measured:.{digits}f} ± {gate.error:.{digits}f}"
+    return f"{gate.measured:.{gate.digits}f} ± {gate.error:.{gate.digits}f}"
 
 
-def value_text(name: str, value: Mean) -> str:
+def value_text(figure: Figure, value: Mean) -> str:
     """Return a mean in the digits of its figure."""
-    return f"{value.mean:.4f}" if name == "gpus_ratio" else f"{value.mean:.2f}"
+    return f"{value.mean:.{figure.digits}f}"
 
 
-def versus_text(found: Difference) -> str:
+def versus_text(figure: Figure, found: Difference) -> str:
     """Return a paired difference in words."""
-    digits = 4 if found.figure == "gpus_ratio" else 2
-    return f"{HEADS[found.figure]} {found.mean:+.{digits}f} ± {found.error:.{digits}f} against {found.peer}"
+    return f"{figure.head} {found.mean:+.{figure.digits}f} ± {found.error:.{figure.digits}f} against {found.peer}"
 
 
 def _seeds(lines: Sequence[Line]) -> str:
@@ -109,21 +90,24 @@ def _seeds(lines: Sequence[Line]) -> str:
     return "; ".join(f"{suite} {seeds[suite]}" for suite in sorted(seeds))
 
 
-def _section(suite: str, lines: Sequence[Line]) -> Section:
+def _section(suite: Suite, lines: Sequence[Line]) -> Section:
     cells = [list(cell) for _, cell in groupby(lines, key=lambda line: line.cell)]
-    draw = figures.trade if suite == "L" else figures.bars
-    return Section(TITLES[suite], tuple(draw(cell) for cell in cells), tuple(_cell(cell) for cell in cells))
+    return Section(suite.title, tuple(suite.draw(cells)), tuple(_cell(suite, cell) for cell in cells))
 
 
-def _cell(lines: Sequence[Line]) -> Cell:
+def _cell(suite: Suite, lines: Sequence[Line]) -> Cell:
     _, scenario, load = lines[0].cell
-    names = tuple(lines[0].figures)
+    shown = {figure.key: figure for figure in suite.figures if figure.key in lines[0].figures}
     return Cell(
         title=f"{scenario}, load {load}" if load else scenario,
-        heads=tuple(HEADS[name] for name in names),
+        heads=tuple(figure.head for figure in shown.values()),
         rows=tuple(
-            (line, look(line.policy, "").css, tuple(value_text(name, line.figures[name]) for name in names))
+            (
+                line,
+                look(line.policy, "").css,
+                tuple(value_text(figure, line.figures[name]) for name, figure in shown.items()),
+            )
             for line in lines
         ),
-        versus=tuple(versus_text(found) for line in lines for found in line.versus),
+        versus=tuple(versus_text(shown[found.figure], found) for line in lines for found in line.versus),
     )

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from simulator.quality.cases import Case, Run, run_case
+from simulator.quality.cases import run_case
+from simulator.quality.runs import Case, Run
 
 CASES_PER_TASK = 4
 """Cases sent to a worker at once: most take a tenth of a second."""

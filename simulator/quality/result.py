@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
-from simulator.quality.cases import Run
-from simulator.quality.gates import Verdict, verdicts
-from simulator.quality.tables import Line, tabulate
+from simulator.quality.lines import Line
+from simulator.quality.runs import Run
+from simulator.quality.tables import tabulate, verdicts
+from simulator.quality.verdict import Verdict
 from simulator.result import write_text
 
 SCHEMA_NAME = "dovetail.quality/v1"

@@ -13,7 +13,8 @@ import yaml
 
 from dovetail.cli import main
 from simulator.quality import pool
-from simulator.quality.cases import Case, Run
+from simulator.quality.registry import SUITES
+from simulator.quality.runs import Case, Run
 
 Invoke = Callable[..., tuple[int, str, str]]
 SMALL = ("bench", "quality", "M", "--seeds", "1", "--arrivals", "40")
@@ -38,13 +39,7 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the runs, so that formats are tested without them."""
 
     def run(case: Case) -> Run:
-        figures = {
-            "L": {"ideal_pct": 99.0, "ratio_pct": 99.5, "worst_pct": 90.0, "accepted_pct": 88.0},
-            "M1": {"served_pct": 97.0, "optimum_pct": 99.0},
-            "M2": {"accepted_pct": 90.0, "requests_pct": 95.0},
-            "M3": {"gpus_ratio": 1.02, "gpus": 102.0, "optimum_gpus": 100.0},
-        }[case.suite]
-        return Run(case=case, figures=figures)
+        return Run(case=case, figures={figure.key: 42.0 for figure in SUITES[case.suite].figures})
 
     monkeypatch.setattr(pool, "run_case", run)
 
@@ -52,7 +47,7 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_real_thing_writes_both_files_and_prints_tables(invoke: Invoke, tmp_path: Path) -> None:
     code, out, err = invoke(*SMALL, "--out", "here")
     assert code == 0, err
-    assert "GPUS/OPTIMUM" in out
+    assert "GPUS / OPTIMUM" in out
     assert "report: here/quality.html" in out
     assert json.loads((tmp_path / "here" / "quality.json").read_text())["suites"] == ["M1", "M2", "M3"]
     assert (tmp_path / "here" / "quality.html").read_text().startswith("<!doctype html>")
@@ -63,8 +58,8 @@ def test_programs_get_plain_rows(invoke: Invoke) -> None:
     code, out, err = invoke("bench", "quality", "--seeds", "2", "-o", "json")
     assert code == 0
     rows = json.loads(out)
-    assert {row["suite"] for row in rows} == {"L", "M1", "M2", "M3"}
-    assert {row["seeds"] for row in rows} == {"0-1"}
+    assert {row["suite"] for row in rows} == set(SUITES)
+    assert {row["seeds"] for row in rows if row["suite"] == "L"} == {"0-1"}
     assert "report:" in err
     code, out, _ = invoke("bench", "quality", "L", "-o", "csv")
     assert {row["seeds"] for row in csv.DictReader(out.splitlines())} == {"0-19"}
@@ -107,6 +102,6 @@ def test_ctrl_c_before_anything_is_finished(invoke: Invoke, monkeypatch: pytest.
 
 
 def test_an_unknown_suite_is_wrong_usage(invoke: Invoke) -> None:
-    code, _, err = invoke("bench", "quality", "X")
+    code, _, err = invoke("bench", "quality", "Z")
     assert code == 2
-    assert "X" in err
+    assert "'Z': is unknown; choose from L, M" in " ".join(err.split())

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from simulator.quality.arrivals import Arrivals
-from simulator.quality.cases import OURS, link_allocator, policies
 from simulator.quality.churn import Allocator, Spot, churn
 from simulator.quality.linkclusters import LinkCluster, judge_links, link_arrivals, link_cluster
 from simulator.quality.linksets import best_of_partition, best_pair_sum, lowest_indices, pair_scores, pair_sums
+from simulator.quality.linksuite import LINKS, link_allocator
+from simulator.quality.suite import OURS
 from topology.catalog import machine
 
 ALL = 0xFF
@@ -47,7 +48,7 @@ class Checked:
         self.inner.release(job)
 
 
-@pytest.mark.parametrize("policy", policies("L"))
+@pytest.mark.parametrize("policy", LINKS.policies)
 @pytest.mark.parametrize("name", ["a", "d"])
 def test_every_allocator_takes_what_is_free_and_refuses_only_what_does_not_fit(policy: str, name: str) -> None:
     cluster = link_cluster(name)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from simulator.quality.arrivals import filling_requests, request_list
-from simulator.quality.cases import OURS, mig_allocator, policies
 from simulator.quality.churn import Spot, churn, fill
 from simulator.quality.migcluster import (
     COMPUTE,
@@ -23,6 +22,8 @@ from simulator.quality.migcluster import (
 )
 from simulator.quality.migoptimum import fewest_gpus, maximal_counts, most_compute
 from simulator.quality.migpeers import unusable_slices
+from simulator.quality.migsuites import DYNAMIC, OPENED, STATIC, mig_allocator
+from simulator.quality.suite import OURS
 from topology.mig import legal, occupation, place
 
 KIND = {name: at for at, name in enumerate(PROFILES)}
@@ -38,7 +39,7 @@ def check_legal(kinds: list[int], spots: list[Spot | None]) -> None:
             state[gpu] = place(geometry(), state.get(gpu, empty), geometry().profile(PROFILES[kind]), start)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("policy", policies("M1"))
+@pytest.mark.parametrize("policy", STATIC.policies)
 @pytest.mark.parametrize("mix", MIXES)
 def test_every_allocator_places_legally_and_none_beats_the_optimum(policy: str, mix: str) -> None:
     kinds = filling_requests(9, compute=COMPUTE, shares=MIXES[mix], slices=70)
@@ -48,7 +49,7 @@ def test_every_allocator_places_legally_and_none_beats_the_optimum(policy: str, 
     assert served <= 100 * most_compute(kinds, 10) / compute_of(kinds).sum() + 1e-9
 
 
-@pytest.mark.parametrize("policy", policies("M3"))
+@pytest.mark.parametrize("policy", OPENED.policies)
 def test_no_allocator_needs_fewer_gpus_than_the_optimum(policy: str) -> None:
     kinds = request_list(1, shares=MIXES["uniform"], count=40)
     spots = fill(mig_allocator(40, "uniform", policy, 1), kinds)
@@ -56,7 +57,7 @@ def test_no_allocator_needs_fewer_gpus_than_the_optimum(policy: str) -> None:
     assert gpus_used(spots) >= fewest_gpus(kinds)
 
 
-@pytest.mark.parametrize("policy", policies("M2"))
+@pytest.mark.parametrize("policy", DYNAMIC.policies)
 def test_slices_are_given_back(policy: str) -> None:
     allocator = mig_allocator(2, "bimodal", policy, 3)
     for job in range(40):

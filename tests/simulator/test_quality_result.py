@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from simulator.quality.cases import OURS, SEEDS, SUITES, Case, Run, plan, policies, run_case
-from simulator.quality.gates import NO, NOISE, YES, verdicts
+from simulator.quality.cases import plan, run_case
+from simulator.quality.lines import best, mean_of
+from simulator.quality.linksuite import LINKS
+from simulator.quality.migsuites import OPENED
 from simulator.quality.page import headline, render_quality
 from simulator.quality.pool import run_cases
+from simulator.quality.registry import SUITES, chosen
 from simulator.quality.result import Quality, encode_quality, quality_of, write_quality
-from simulator.quality.tables import best_peer, mean_of, tabulate
+from simulator.quality.runs import Case, Run
+from simulator.quality.suite import OURS, Suite
+from simulator.quality.tables import tabulate, verdicts
+from simulator.quality.verdict import NO, NOISE, YES
+from topology.errors import InvalidInputError
+
+SMALL_SUITES = ("L", "M1", "M2", "M3")
 
 
 def run(policy: str, seed: int, *, suite: str = "L", scenario: str = "a", load: float = 1.0, **figures: float) -> Run:
@@ -30,18 +39,18 @@ def gang(policy: str, seed: int, ideal: float, accepted: float, scenario: str = 
 def small() -> Quality:
     cases = [
         case
-        for case in plan(SUITES, 2, arrivals=120)
+        for case in plan(SMALL_SUITES, 2, arrivals=120)
         if case.scenario in ("a", "big") and case.load in (0.0, 1.0) and case.policy in ("most-used", "best-fit", OURS)
     ]
-    return quality_of(tuple(run_cases(cases)), SUITES, "1.2.3")
+    return quality_of(tuple(run_cases(cases)), SMALL_SUITES, "1.2.3")
 
 
 def test_a_plan_has_every_policy_on_the_same_seeds() -> None:
-    cases = plan(SUITES)
-    for suite in SUITES:
-        here = [case for case in cases if case.suite == suite]
-        for policy in policies(suite):
-            assert {case.seed for case in here if case.policy == policy} == set(range(SEEDS[suite]))
+    cases = plan(tuple(SUITES))
+    for suite in SUITES.values():
+        here = [case for case in cases if case.suite == suite.name]
+        for policy in suite.policies:
+            assert {case.seed for case in here if case.policy == policy} == set(suite.seeds)
     assert len(set(cases)) == len(cases)
 
 
@@ -66,13 +75,28 @@ def test_differences_are_paired() -> None:
 
 def test_a_peer_that_buys_quality_with_refusals_is_no_rival() -> None:
     lines = tabulate([gang("most-used", 0, 60, 97), gang("quality-spread", 0, 100, 71), gang("hami", 0, 75, 97)])
-    assert best_peer(lines) == "hami"
+    assert LINKS.rivals(LINKS.main_figure(lines[0]), lines)[0] == ("ideal_pct", "hami")
 
 
 def test_fewer_gpus_are_better() -> None:
     cell = {"suite": "M3", "scenario": "big", "load": 0.0}
     lines = tabulate([run("best-fit", 0, gpus_ratio=1.02, **cell), run("mcc", 0, gpus_ratio=1.2, **cell)])  # type: ignore[arg-type]
-    assert best_peer(lines) == "best-fit"
+    assert best(OPENED.main_figure(lines[0]), lines) == "best-fit"
+
+
+def test_a_suite_is_chosen_by_letter_by_name_or_with_all_others() -> None:
+    assert chosen("M") == ("M1", "M2", "M3")
+    assert chosen("M2") == ("M2",)
+    assert chosen("all") == tuple(SUITES)
+    with pytest.raises(InvalidInputError, match=r"Z9.*is unknown; choose from L, M,.* or all"):
+        chosen("Z9")
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_a_suite_ends_with_ours_and_names_each_figure_once(suite: Suite) -> None:
+    assert suite.policies[-1] == OURS
+    assert len(set(suite.policies)) == len(suite.policies)
+    assert len({figure.key for figure in suite.figures}) == len(suite.figures)
 
 
 def test_a_single_run_has_no_error() -> None:

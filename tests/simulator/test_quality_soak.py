@@ -6,10 +6,10 @@ import statistics
 
 import pytest
 
-from simulator.quality.cases import Case, plan
+from simulator.quality.cases import plan
 from simulator.quality.migcluster import MIXES
 from simulator.quality.pool import run_cases
-from simulator.quality.tables import MAIN_FIGURE
+from simulator.quality.runs import Case
 
 pytestmark = pytest.mark.soak
 
@@ -52,22 +52,22 @@ def means(suite: str, policy: str, load: float, figure: str) -> list[float]:
 
 @pytest.mark.parametrize("policy", STATIC)
 def test_static_figures_of_peers(policy: str) -> None:
-    assert means("M1", policy, 0.0, MAIN_FIGURE["M1"]) == pytest.approx(STATIC[policy], abs=0.06)
+    assert means("M1", policy, 0.0, "served_pct") == pytest.approx(STATIC[policy], abs=0.06)
 
 
 @pytest.mark.parametrize("policy", DYNAMIC_085)
 def test_dynamic_figures_of_peers(policy: str) -> None:
-    assert means("M2", policy, 0.85, MAIN_FIGURE["M2"]) == pytest.approx(DYNAMIC_085[policy], abs=0.06)
+    assert means("M2", policy, 0.85, "accepted_pct") == pytest.approx(DYNAMIC_085[policy], abs=0.06)
 
 
 @pytest.mark.parametrize("policy", DYNAMIC_100)
 def test_dynamic_figures_of_peers_at_full_load(policy: str) -> None:
-    assert means("M2", policy, 1.0, MAIN_FIGURE["M2"]) == pytest.approx(DYNAMIC_100[policy], abs=0.06)
+    assert means("M2", policy, 1.0, "accepted_pct") == pytest.approx(DYNAMIC_100[policy], abs=0.06)
 
 
 @pytest.mark.parametrize("policy", OPENED)
 def test_gpus_opened_by_peers(policy: str) -> None:
-    assert means("M3", policy, 0.0, MAIN_FIGURE["M3"]) == pytest.approx(OPENED[policy], abs=0.0006)
+    assert means("M3", policy, 0.0, "gpus_ratio") == pytest.approx(OPENED[policy], abs=0.0006)
 
 
 @pytest.mark.parametrize(("policy", "cluster"), LINKS_085)
