@@ -17,6 +17,7 @@ from dovetail.bench_cmd import bench_app
 from dovetail.fit_cmd import explain, fit
 from dovetail.simulate_cmd import simulate
 from dovetail.topology_cmd import mig_app, topology_app
+from simulator.errors import RunFailedError
 from topology.errors import InvalidInputError
 
 EXIT_FAILED = 1
@@ -59,7 +60,7 @@ def main() -> None:
     """Run the command line; input that cannot be used ends with one message and code 1, never a traceback."""
     try:
         app()
-    except InvalidInputError as error:
+    except (InvalidInputError, RunFailedError) as error:
         typer.echo(f"dovetail: {error}", err=True)
         sys.exit(EXIT_FAILED)
     except ModuleNotFoundError as error:

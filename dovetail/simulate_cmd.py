@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import dovetail
+from dovetail.dask_option import DaskAddress, dask_cluster
 from dovetail.outfolder import REPORT_NAME, remove_stale_report
 from dovetail.output import Column, OutputFormat, Value, print_rows
 from dovetail.progress import note_compiling, note_left_out, progress_bar
@@ -21,6 +22,7 @@ from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from simulator.choices import TraceFiles
+    from simulator.daskpool import DaskPool
     from simulator.objective import Objective
     from simulator.result import Result
     from simulator.summary import Row
@@ -73,6 +75,7 @@ def simulate(
         OutputFormat.TABLE
     ),
     jobs: Annotated[int, typer.Option(min=0, help="For fill: worker processes; 0 is one per core.")] = 1,
+    dask: DaskAddress = "",
     placements: Annotated[
         bool, typer.Option("--placements", help="For fill: also record where every pod went.")
     ] = False,
@@ -91,7 +94,13 @@ def simulate(
         if cluster is None or workload is None:
             raise typer.BadParameter("a replay takes --cluster and --workload")
         files = {"--nodes": nodes, "--pods": pods, "--arrivals": arrivals, "--openb": openb, "--variant": variant}
-        choices = {"--seeds": seeds, "--objective": objective, "--placements": placements, "--jobs": jobs != 1}
+        choices = {
+            "--seeds": seeds,
+            "--objective": objective,
+            "--placements": placements,
+            "--jobs": jobs != 1,
+            "--dask": dask,
+        }
         if given := [name for name, value in (files | choices).items() if value]:
             raise typer.BadParameter(f"a replay has no {', '.join(given)}; that belongs to the fill protocol")
         from dovetail.replay_view import replay_and_print
@@ -106,9 +115,10 @@ def simulate(
     plan = _plan(
         _files(nodes, pods, arrivals, openb, variant), policies, seeds, skip_bad=skip_bad, placements=placements
     )
-    result = _run(plan, jobs or _cores())
+    with dask_cluster(dask, jobs) as workers:
+        result, failure = _run(plan, jobs or _cores(), workers)
     report = _write(result, objectives, out)
-    _finish(result, objectives, output, report)
+    _finish(result, objectives, output, report, failure)
 
 
 def _files(
@@ -151,28 +161,26 @@ def _plan(files: TraceFiles, policies: Sequence[str], seeds: str, *, skip_bad: b
     )
 
 
-def _run(plan: Plan, jobs: int) -> Result:
+def _run(plan: Plan, jobs: int, cluster: DaskPool | None) -> tuple[Result, str]:
+    """Return what was finished and, where the rest was lost with the cluster, why."""
     from simulator.provenance import inputs_of
     from simulator.result import Result
-    from simulator.sweep import RunFailedError, run_sweep
+    from simulator.sweep import run_sweep
 
     inputs = inputs_of(plan, dovetail.__version__)
     for pods in inputs.pods:
         note_left_out(pods.file, pods.rejected)
     specs = plan.specs()
-    note_compiling()
+    if cluster is None:
+        note_compiling()
     if jobs != 1:
         # Once here, not once in every process.
         from packing.warm import compile_kernels
 
         compile_kernels()
-    try:
-        with progress_bar(len(specs)) as step:
-            sweep = run_sweep(specs, jobs=jobs, progress=lambda _spec: step())
-    except RunFailedError as error:
-        typer.echo(f"dovetail: {error}", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
-    return Result(inputs=inputs, runs=sweep.runs, complete=sweep.complete)
+    with progress_bar(len(specs)) as step:
+        sweep = run_sweep(specs, jobs=jobs, cluster=cluster, progress=lambda _spec: step())
+    return Result(inputs=inputs, runs=sweep.runs, complete=sweep.complete), sweep.failure
 
 
 def _write(result: Result, objectives: Sequence[Objective], out: Path) -> Path | None:
@@ -188,7 +196,9 @@ def _write(result: Result, objectives: Sequence[Objective], out: Path) -> Path |
     return write_text(out / REPORT_NAME, render_report(result, objectives))
 
 
-def _finish(result: Result, objectives: Sequence[Objective], output: OutputFormat, report: Path | None) -> None:
+def _finish(
+    result: Result, objectives: Sequence[Objective], output: OutputFormat, report: Path | None, failure: str
+) -> None:
     from simulator.summary import ALL_VARIANTS, summarise, unmeasured
 
     rows = summarise(result) if result.runs else ()
@@ -197,6 +207,9 @@ def _finish(result: Result, objectives: Sequence[Objective], output: OutputForma
     print_rows([_cells(row) | {"rows_left_out": left_out[row.variant]} for row in rows], COLUMNS, output)
     # Programs read standard output; the word where the report is must not end up in their JSON.
     typer.echo(f"report: {report}" if report else "no run was finished", err=output is not OutputFormat.TABLE)
+    if failure:
+        typer.echo(f"dovetail: {failure} (kept {len(result.runs)} finished runs)", err=True)
+        raise typer.Exit(EXIT_FAILED)
     if not result.complete:
         typer.echo(f"interrupted: kept {len(result.runs)} finished runs", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)

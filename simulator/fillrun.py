@@ -58,6 +58,11 @@ class FillSpec:
         return variant_name(self.pods)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files this run reads: nodes, pods and, where it has them, arrivals."""
+        return (self.nodes, self.pods) if self.arrivals is None else (self.nodes, self.pods, self.arrivals)
+
+    @property
     def label(self) -> str:
         """The run in words, for messages."""
         return f"pod list {self.variant}, policy {self.policy}, seed {self.seed}"

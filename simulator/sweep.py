@@ -1,24 +1,24 @@
-"""Many runs: pod lists x policies x seeds, in this process or on a pool of them.
+"""Many runs: pod lists x policies x seeds, in this process, on a pool of them or on a Dask cluster.
 
-Runs are independent and their results are put in order at the end, so the number of workers never shows in a result.
-At most a few runs per worker are queued: memory stays flat, and when a worker dies it is known what it was doing.
+Runs are independent and their results are put in order at the end, so where they ran never shows in a result.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from simulator.errors import ClusterError, RunFailedError
 from simulator.fillrun import FillSpec, run_fill
 from simulator.result import RunResult
+from simulator.workers import as_finished, process_pool
 from topology.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from simulator.daskpool import DaskPool, SentFile
 
 QUEUED_PER_WORKER = 2
 
@@ -26,25 +26,16 @@ Progress = Callable[[FillSpec], None]
 """Called after each finished run, in the order they finish."""
 
 
-class RunFailedError(RuntimeError):
-    """A run broke down (not bad input): the message names the run and what happened."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """An InvalidInputError on its way home: exceptions with several arguments do not survive pickling."""
-
-    obj: str
-    field: str
-    problem: str
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """What was finished, in the order of the plan; `complete` is False if it was interrupted."""
+    """What was finished, in the order of the plan; `complete` is False if it was interrupted.
+
+    `failure` says why where the interruption was not asked for: the cluster was lost.
+    """
 
     runs: tuple[RunResult, ...]
     complete: bool
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,74 +69,81 @@ class Plan:
         )
 
 
-def run_sweep(specs: Sequence[FillSpec], *, jobs: int = 1, progress: Progress = lambda _spec: None) -> Sweep:
-    """Run `specs` on `jobs` processes. Ctrl-C ends the sweep early and keeps what is finished.
+def run_sweep(
+    specs: Sequence[FillSpec],
+    *,
+    jobs: int = 1,
+    cluster: DaskPool | None = None,
+    progress: Progress = lambda _spec: None,
+) -> Sweep:
+    """Run `specs` on `cluster`, or else on `jobs` processes of this machine.
 
+    Ctrl-C and the loss of the cluster end the sweep early and keep what is finished.
     Raises InvalidInputError for unusable input, RunFailedError if a run breaks down.
     """
     finished: dict[int, RunResult] = {}
     try:
-        if jobs <= 1 or len(specs) <= 1:
-            for index, spec in enumerate(specs):
-                finished[index] = _unwrapped(_attempt(spec))
-                progress(spec)
-        else:
-            with _pool(min(jobs, len(specs))) as executor:
-                for index, run in run_on(executor, specs, window=jobs * QUEUED_PER_WORKER):
-                    finished[index] = run
-                    progress(specs[index])
+        for index, run in _runs(specs, jobs, cluster):
+            finished[index] = run
+            progress(specs[index])
     except KeyboardInterrupt:
         return Sweep(_in_order(finished), complete=False)
+    except ClusterError as error:
+        return Sweep(_in_order(finished), complete=False, failure=str(error))
     return Sweep(_in_order(finished), complete=True)
 
 
 def run_on(executor: Executor, specs: Sequence[FillSpec], *, window: int) -> Iterator[tuple[int, RunResult]]:
     """Yield (index of the spec, its result) as runs finish on `executor`, with at most `window` of them under way."""
-    waiting = iter(enumerate(specs))
-    under_way: dict[Future[RunResult | _Refused], int] = {}
-    while True:
-        for index, spec in islice(waiting, window - len(under_way)):
-            under_way[executor.submit(_attempt, spec)] = index
-        if not under_way:
-            return
-        done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-        for future in sorted(done, key=under_way.__getitem__):
-            try:
-                outcome = future.result()
-            except BrokenProcessPool as error:
-                names = "; ".join(specs[index].label for index in sorted(under_way.values()))
-                raise RunFailedError(f"a worker process died, perhaps for lack of memory, during: {names}") from error
-            yield under_way.pop(future), _unwrapped(outcome)
+
+    def submit(spec: FillSpec) -> Future[RunResult]:
+        return executor.submit(_attempt, spec)
+
+    return as_finished(submit, specs, window=window, label=_label)
 
 
-def _attempt(spec: FillSpec) -> RunResult | _Refused:
+def _runs(specs: Sequence[FillSpec], jobs: int, cluster: DaskPool | None) -> Iterator[tuple[int, RunResult]]:
+    if cluster is not None:
+        yield from _run_on_cluster(cluster, specs)
+    elif jobs <= 1 or len(specs) <= 1:
+        yield from ((index, _attempt(spec)) for index, spec in enumerate(specs))
+    else:
+        with process_pool(min(jobs, len(specs))) as executor:
+            yield from run_on(executor, specs, window=jobs * QUEUED_PER_WORKER)
+
+
+def _run_on_cluster(cluster: DaskPool, specs: Sequence[FillSpec]) -> Iterator[tuple[int, RunResult]]:
+    """Run `specs` on workers that see none of our files: each is sent once."""
+    sent = {path: cluster.send(path) for path in dict.fromkeys(path for spec in specs for path in spec.files)}
+
+    def submit(spec: FillSpec) -> Future[RunResult]:
+        return cluster.submit(_attempt_elsewhere, spec, *(sent[path] for path in spec.files))
+
+    return as_finished(submit, specs, window=cluster.window, label=_label, check=cluster.check)
+
+
+def _attempt(spec: FillSpec) -> RunResult:
     try:
         return run_fill(spec)
-    except InvalidInputError as error:
-        return _Refused(error.obj, error.field, error.problem)
+    except InvalidInputError:
+        raise
     except Exception as error:
         raise RunFailedError(f"{spec.label}: {type(error).__name__}: {error}") from error
 
 
-def _unwrapped(outcome: RunResult | _Refused) -> RunResult:
-    if isinstance(outcome, _Refused):
-        raise InvalidInputError(outcome.obj, outcome.field, outcome.problem)
-    return outcome
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Executor]:
-    """Spawned workers: forking a process that runs threads (numba, numpy) may hang."""
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+def _attempt_elsewhere(spec: FillSpec, *files: SentFile) -> RunResult:
+    """Run `spec` on a machine where its files are known by their content alone; errors name them as the user did."""
+    saved = [file.saved() for file in files]
+    arrivals = saved[2] if spec.arrivals is not None else None
     try:
-        yield executor
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        return _attempt(replace(spec, nodes=saved[0], pods=saved[1], arrivals=arrivals))
+    except InvalidInputError as error:
+        original = dict(zip(map(str, saved), map(str, spec.files), strict=True))
+        raise InvalidInputError(original.get(error.obj, error.obj), error.field, error.problem) from error
 
 
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _label(spec: FillSpec) -> str:
+    return spec.label
 
 
 def _in_order(finished: dict[int, RunResult]) -> tuple[RunResult, ...]:

@@ -12,10 +12,11 @@ import pytest
 from simulator import sweep as sweep_module
 from simulator.choices import DEFAULT_SEEDS, choose_seeds, parse_policies, parse_seeds, trace_files
 from simulator.curves import Curve
+from simulator.errors import RunFailedError
 from simulator.objective import parse_objective
 from simulator.result import InputFile, Inputs, Result, RunResult
 from simulator.summary import ALL_VARIANTS, headline, rival, stat, summarise
-from simulator.sweep import Plan, RunFailedError, run_on, run_sweep
+from simulator.sweep import Plan, run_on, run_sweep
 from topology.errors import InvalidInputError
 
 TRACE = Path(__file__).parents[2] / "examples" / "openb"
