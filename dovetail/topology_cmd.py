@@ -50,7 +50,8 @@ def show(machine: MachineArg, *, output: Output = OutputFormat.TABLE) -> None:
     """Show how the GPUs of a machine are joined, in the form of `nvidia-smi topo -m`."""
     with _bad_input_exits():
         found = _machine(machine)
-        from topology.links import link_graph, nearest_nics, numa_groups, nvlink_islands
+        from topology.links import link_graph, numa_groups, nvlink_islands
+        from topology.nics import nearest_nics
 
         islands = nvlink_islands(link_graph(found))
         numa = numa_groups(found)

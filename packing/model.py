@@ -12,6 +12,8 @@ from typing import NewType
 
 from topology.errors import InvalidInputError
 from topology.mig import MigGeometry
+from topology.modes import MigMode as MigMode  # noqa: PLC0414 - callers of the core take it from here
+from topology.modes import Sharing as Sharing  # noqa: PLC0414
 from topology.quality import SetQuality
 
 NodeName = NewType("NodeName", str)
@@ -35,21 +37,6 @@ class LinkWish(StrEnum):
     NONE = "none"
     PREFER = "prefer"
     REQUIRE = "require"
-
-
-class Sharing(StrEnum):
-    """How the shares of one GPU are kept apart; the two are never mixed on one GPU."""
-
-    TIME_SLICING = "time-slicing"
-    MPS = "mps"
-
-
-class MigMode(StrEnum):
-    """MIG mode of a GPU: fixed off, fixed on, or switched by the driver as demand asks."""
-
-    DISABLED = "disabled"
-    ENABLED = "enabled"
-    DYNAMIC = "dynamic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,13 +141,14 @@ def same_nvlink_domain(one: FabricFacts, other: FabricFacts) -> bool:
 
     A single HGX board registers with an all-zero UUID; that never joins nodes (as in NCCL and the NVIDIA DRA driver).
     """
-    return (
-        _registered(one)
-        and _registered(other)
-        and one.cluster_uuid.lower() == other.cluster_uuid.lower()
-        and one.clique_id is not None
-        and one.clique_id == other.clique_id
-    )
+    return clique_name(one) == clique_name(other) != ""
+
+
+def clique_name(fabric: FabricFacts) -> str:
+    """Return `<cluster UUID>.<clique id>`, as NVIDIA writes it; empty where the GPU has no peers on other nodes."""
+    if not _registered(fabric) or fabric.clique_id is None:
+        return ""
+    return f"{fabric.cluster_uuid.lower()}.{fabric.clique_id}"
 
 
 def _registered(fabric: FabricFacts) -> bool:

@@ -7,7 +7,6 @@ A GPU in MIG mode has no peer access at all and leaves the graph, as does an unh
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 import networkx as nx
 import numpy as np
@@ -19,14 +18,6 @@ from topology.rates import nvlink_counts, nvlink_mbps, pcie_mbps
 
 NVLINK = "nvlink"
 PCIE = "pcie"
-
-
-@dataclass(frozen=True, slots=True)
-class NearestNics:
-    """The network cards nearest to one GPU and their PCIe level; empty where the machine lists none."""
-
-    level: str
-    names: tuple[str, ...]
 
 
 def link_graph(machine: Machine, without: AbstractSet[int] = frozenset()) -> nx.MultiGraph[int]:
@@ -72,12 +63,3 @@ def numa_groups(machine: Machine) -> dict[int, tuple[int, ...]]:
     """GPU indices by NUMA node (-1: unknown), nodes in ascending order."""
     nodes = sorted({device.numa_node for device in machine.devices})
     return {node: tuple(d.index for d in machine.devices if d.numa_node == node) for node in nodes}
-
-
-def nearest_nics(machine: Machine, gpu: int) -> NearestNics:
-    """Return the network cards nearest to GPU `gpu` by PCIe level."""
-    for level in ("PIX", "PXB", "PHB", "NODE", "SYS"):
-        names = tuple(nic.name for nic in machine.nics if nic.levels[gpu] == level)
-        if names:
-            return NearestNics(level, names)
-    return NearestNics("", ())

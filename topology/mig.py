@@ -15,10 +15,22 @@ from topology.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigEngines:
+    """Engines of an instance, as NVML's GPU instance profile counts them."""
+
+    copy: int = 0
+    decoder: int = 0
+    encoder: int = 0
+    jpeg: int = 0
+    ofa: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MigProfile:
     """A kind of partition. `nvml_enum` is what NVML is asked for; `profile_id` is what nvidia-smi shows.
 
-    `memory_mib` and `sm_count` are None where unpublished; claims are compared with them, not with the label in `name`.
+    `memory_mib`, `sm_count` and `engines` are None where unpublished; claims are compared with them, not with the label
+    in `name`.
     `takes` are the exclusive bits an instance sets, `blocked_by` those which must be clear before.
     """
 
@@ -32,6 +44,7 @@ class MigProfile:
     max_instances: int = 1
     sm_count: int | None = None
     memory_mib: int | None = None
+    engines: MigEngines | None = None
     attributes: tuple[str, ...] = ()
     inferred_fields: tuple[str, ...] = ()
     takes: int = 0
@@ -107,6 +120,16 @@ class MigGeometry:
 def interval(profile: MigProfile, start: int) -> int:
     """Return the slice mask of `profile` placed at `start`."""
     return ((1 << profile.size) - 1) << start
+
+
+def side_by_side(starts: Iterable[int], size: int) -> int:
+    """How many instances fit beside each other by their placements alone."""
+    end = count = 0
+    # Earliest end first is optimal for equal sizes.
+    for start in sorted(starts):
+        if start >= end:
+            end, count = start + size, count + 1
+    return count
 
 
 def legal(geometry: MigGeometry, occupied: Occupation, profile: MigProfile, start: int) -> bool:

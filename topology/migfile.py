@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
 
 from topology.documents import convert, load_document
 from topology.errors import InvalidInputError, InvalidInputsError
-from topology.mig import MigGeometry, MigProfile
+from topology.mig import MigEngines, MigGeometry, MigProfile, side_by_side
 
 SCHEMA = "mig-geometry/v1"
 MAX_SLICES = 16
 
 Slices = Annotated[int, Meta(ge=1, le=MAX_SLICES)]
+Count = Annotated[int, Meta(ge=0, le=1024)]
 
 
 class _Product(Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,6 +32,14 @@ class _Group(Struct, frozen=True, forbid_unknown_fields=True):
     status: str = ""
 
 
+class _Engines(Struct, frozen=True, forbid_unknown_fields=True):
+    copy: Count = 0
+    decoder: Count = 0
+    encoder: Count = 0
+    jpeg: Count = 0
+    ofa: Count = 0
+
+
 class _Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     alternate_names: tuple[str, ...] = ()
@@ -43,7 +53,7 @@ class _Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_instances: Slices
     sm_count: int | None
     memory_mib: int | None
-    engines: dict[str, int] | None = None
+    engines: _Engines | None = None
     attributes: tuple[str, ...] = ()
     p2p_supported: bool = False
     compute_instance_slices: tuple[int, ...] | None = None
@@ -105,6 +115,7 @@ def _profile(raw: _Profile, bits: int) -> MigProfile:
         max_instances=raw.max_instances,
         sm_count=raw.sm_count,
         memory_mib=raw.memory_mib,
+        engines=MigEngines(**msgspec.structs.asdict(raw.engines)) if raw.engines else None,
         attributes=raw.attributes,
         inferred_fields=raw.inferred_fields,
         takes=bits,
@@ -125,12 +136,7 @@ def _exclusive_bits(raw: _File) -> dict[str, int]:
 
 
 def _room(profile: _Profile) -> int:
-    """How many instances fit side by side by their placements alone (earliest end first is optimal for equal sizes)."""
-    end = count = 0
-    for start in sorted(profile.placement_starts or ()):
-        if start >= end:
-            end, count = start + (profile.placement_size or 0), count + 1
-    return count
+    return side_by_side(profile.placement_starts or (), profile.placement_size or 0)
 
 
 def _faults(raw: _File) -> Iterator[tuple[str, str]]:

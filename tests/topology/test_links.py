@@ -6,7 +6,8 @@ import pytest
 
 from topology import catalog
 from topology.errors import InvalidInputError
-from topology.links import link_graph, link_matrix, nearest_nics, numa_groups, nvlink_islands
+from topology.links import link_graph, link_matrix, numa_groups, nvlink_islands
+from topology.nics import nearest_nics
 
 
 @pytest.mark.parametrize(
