@@ -1,0 +1,174 @@
+"""The API server as a test sees it: manifests in, plain dictionaries out, waiting with an account.
+
+A thin cover over the dynamic client of `kubernetes`, which knows the paths; objects stay the dictionaries that the
+server sent, so that what is stored can be compared with what was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from kubernetes import config, dynamic
+from kubernetes.dynamic import exceptions
+
+from sandbox.waiting import NotYet, wait_for
+
+Manifest = dict[str, Any]
+
+NotFound = exceptions.NotFoundError
+Conflict = exceptions.ConflictError
+ApiFault = exceptions.DynamicApiError
+"""What a refused call raises: `status` is the HTTP code, `summary()` the server's words."""
+
+MERGE_PATCH = "application/merge-patch+json"
+EVENTS_SHOWN = 10
+
+
+class Api:
+    """One user's connection to one API server."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
+        with tempfile.TemporaryDirectory() as folder:
+            # By default the cache is keyed by address, and another cluster may have had this port.
+            self._dynamic = dynamic.DynamicClient(self._client, cache_file=f"{folder}/discovery.json")  # type: ignore[no-untyped-call]
+
+    def create(self, manifest: Manifest, *, subresource: str | None = None) -> Manifest:
+        """Create an object, or post one to a subresource such as `binding`. Returns what the server stored."""
+        name = manifest["metadata"].get("name") if subresource else None
+        return self._call("post", manifest, body=manifest, name=name, subresource=subresource)
+
+    def create_all(self, manifests: Iterable[Manifest]) -> list[Manifest]:
+        """Create objects in the given order."""
+        return [self.create(manifest) for manifest in manifests]
+
+    def get(self, kind: Manifest) -> Manifest:
+        """Read the object that `kind` names: any manifest with apiVersion, kind and metadata. Raises NotFound."""
+        return self._call("get", kind, name=kind["metadata"]["name"])
+
+    def find(self, kind: Manifest) -> Manifest | None:
+        """`get`, with None for an object that is not there."""
+        with contextlib.suppress(NotFound):
+            return self.get(kind)
+        return None
+
+    def list(self, api_version: str, kind: str, namespace: str | None = None, **selectors: str) -> list[Manifest]:
+        """All objects of a kind; `selectors` are label_selector and field_selector."""
+        of = {"apiVersion": api_version, "kind": kind, "metadata": {"namespace": namespace}}
+        items: list[Manifest] = self._call("get", of, **selectors)["items"]
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
+
+    def replace(self, manifest: Manifest, *, subresource: str | None = None) -> Manifest:
+        """Write an object under the resourceVersion it carries. Raises Conflict when it has moved on."""
+        name = manifest["metadata"]["name"]
+        return self._call("put", manifest, body=manifest, name=name, subresource=subresource)
+
+    def patch(self, kind: Manifest, change: Manifest, *, subresource: str | None = None) -> Manifest:
+        """Apply a JSON merge patch to the object that `kind` names."""
+        name = kind["metadata"]["name"]
+        return self._call("patch", kind, body=change, name=name, subresource=subresource, content_type=MERGE_PATCH)
+
+    def apply(self, manifest: Manifest, *, manager: str = "sandbox") -> Manifest:
+        """Server-side apply: create the object or make it so."""
+        name = manifest["metadata"]["name"]
+        body = json.dumps(manifest)
+        patch = "application/apply-patch+yaml"
+        return self._call("patch", manifest, body=body, name=name, content_type=patch, field_manager=manager)
+
+    def delete(self, kind: Manifest, *, grace_s: int | None = None) -> None:
+        """Delete the object that `kind` names; one that is not there is fine."""
+        options: Manifest = {"propagationPolicy": "Background"}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        with contextlib.suppress(NotFound):
+            self._call("delete", kind, body=options, name=kind["metadata"]["name"])
+
+    def delete_all(self, api_version: str, kind: str, namespace: str | None = None, **selectors: str) -> None:
+        """Delete every object of a kind, in a namespace or in the cluster."""
+        of = {"apiVersion": api_version, "kind": kind, "metadata": {"namespace": namespace}}
+        self._call("delete", of, **selectors)
+
+    def wait(
+        self,
+        kind: Manifest,
+        ready: Callable[[Manifest], bool | str],
+        *,
+        timeout_s: float = 30.0,
+        what: str = "",
+    ) -> Manifest:
+        """Wait until `ready` says True of the object; a text says what it saw. Returns the object.
+
+        The account of a time-out has the object's changes and its events.
+        """
+        label = named(kind)
+
+        def look() -> Manifest | NotYet:
+            stored = self.find(kind)
+            if stored is None:
+                return NotYet("no such object")
+            seen = ready(stored)
+            return stored if seen is True else NotYet(str(seen or summary(stored)))
+
+        return wait_for(f"{label} {what}".strip(), look, timeout_s=timeout_s, account=lambda: self.events(kind))
+
+    def wait_gone(self, kind: Manifest, *, timeout_s: float = 30.0) -> None:
+        """Wait until an object is deleted."""
+
+        def look() -> bool | NotYet:
+            stored = self.find(kind)
+            return True if stored is None else NotYet(f"finalizers {stored['metadata'].get('finalizers', [])}")
+
+        wait_for(f"{named(kind)} to go", look, timeout_s=timeout_s, account=lambda: self.events(kind))
+
+    def events(self, kind: Manifest) -> str:
+        """Return the last events of an object, one a line."""
+        metadata = kind["metadata"]
+        selector = f"involvedObject.name={metadata['name']},involvedObject.kind={kind['kind']}"
+        events = self.list("v1", "Event", metadata.get("namespace"), field_selector=selector)
+        lines = [f"  {event.get('reason')}: {event.get('message')}" for event in events[-EVENTS_SHOWN:]]
+        return "\n".join([f"events of {named(kind)}:", *(lines or ["  none"])])
+
+    def raw(self, path: str) -> str:
+        """Return the body of a GET of any path, such as /readyz."""
+        answer = self._dynamic.request("get", path, serialize=False)
+        text: str = answer.data.decode()
+        return text
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _call(self, method: str, of: Manifest, *, subresource: str | None = None, **parameters: object) -> Manifest:
+        resource = self._dynamic.resources.get(api_version=of["apiVersion"], kind=of["kind"])
+        name, namespace = parameters.pop("name", None), of["metadata"].get("namespace")
+        path = resource.path(name=name, namespace=namespace)
+        if subresource:
+            path = f"{path}/{subresource}"
+        stored: Manifest = self._dynamic.request(method, path, serializer=_plain, **parameters)
+        return stored
+
+
+def _plain(_: object, stored: Manifest) -> Manifest:
+    return stored
+
+
+def named(kind: Manifest) -> str:
+    """Kind, namespace and name of an object, for people."""
+    metadata = kind["metadata"]
+    place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+    return f"{kind['kind']} {place}{metadata.get('name', '')}"
+
+
+def summary(stored: Manifest) -> str:
+    """Phase and untrue conditions of an object's status, in one line."""
+    status = stored.get("status", {})
+    parts = [f"phase {status['phase']}"] if "phase" in status else []
+    for condition in status.get("conditions", []):
+        reason = condition.get("message") or condition.get("reason", "")
+        parts.append(f"{condition['type']}={condition['status']} {reason}".strip())
+    return "; ".join(parts) or "no status"

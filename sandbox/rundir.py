@@ -1,0 +1,109 @@
+"""Private directories: one per supervisor, held by a lock as long as it lives, swept when it could not clean up.
+
+A directory whose lock nobody holds is what a killed supervisor left: its processes died with it (death signals, PID
+namespace), so only cgroups and files remain, and whoever comes next removes them.
+Paths stay short: a unix socket's may have 107 bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from sandbox import cgroups
+from sandbox.errors import SandboxError
+
+KEPT_LOGS = 10
+"""Log folders of failed runs that stay; older ones go."""
+
+
+def base() -> Path:
+    """Return the folder of all sandboxes of this user, `DOVETAIL_SANDBOX_DIR` or one below the temporary folder."""
+    chosen = os.environ.get("DOVETAIL_SANDBOX_DIR")
+    path = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"dovetail-{os.getuid()}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = path.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        raise SandboxError(
+            f"{path} is not a folder of this user alone; remove it, or point DOVETAIL_SANDBOX_DIR elsewhere"
+        )
+    return path
+
+
+@contextlib.contextmanager
+def exclusive(purpose: str) -> Iterator[None]:
+    """One process of this user at a time does `purpose`: sweeping, starting what others share."""
+    with (base() / f"{purpose}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def create(prefix: str) -> tuple[Path, int]:
+    """Make a new directory and the descriptor that locks it; the supervisor inherits the descriptor."""
+    name = f"{prefix}-{secrets.token_hex(3)}"
+    unseen = base() / f".{name}"  # no sweeper looks at it before it is locked
+    unseen.mkdir(mode=0o700)
+    (unseen / "logs").mkdir()
+    descriptor = os.open(unseen / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return unseen.rename(base() / name), descriptor
+
+
+def living(prefix: str) -> list[Path]:
+    """Directories with that prefix whose supervisor lives."""
+    return [path for path in sorted(base().glob(f"{prefix}-*")) if _is_held(path)]
+
+
+def sweep() -> list[Path]:
+    """Remove what killed supervisors left behind; returns their directories."""
+    swept = []
+    for path in sorted(base().iterdir()):
+        if path.is_dir() and path.name != "logs" and (path / "lock").exists() and not _is_held(path):
+            keep_logs(path)
+            remove(path)
+            swept.append(path)
+    return swept
+
+
+def remove(path: Path) -> None:
+    """Remove a directory and the cgroups that carry its name. Its processes and mounts are gone by now."""
+    if os.geteuid() == 0:
+        cgroups.remove(cgroup_name(path))
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def cgroup_name(path: Path) -> str:
+    """Name a directory's cgroups."""
+    return f"dovetail-{path.name}"
+
+
+def keep_logs(path: Path) -> Path:
+    """Copy a run's logs to where they outlive it."""
+    logs = base() / "logs"
+    logs.mkdir(exist_ok=True)
+    kept = logs / path.name
+    shutil.copytree(path / "logs", kept, dirs_exist_ok=True)
+    for old in sorted(logs.iterdir(), key=lambda entry: entry.stat().st_mtime)[:-KEPT_LOGS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return kept
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
