@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.pki import LOOPBACK, KeyPair
+from sandbox.pki import KeyPair
+from sandbox.ports import LOOPBACK
 
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1")

@@ -16,11 +16,11 @@ from typing import Self
 
 import yaml
 
-from sandbox import components, rundir, tools
+from sandbox import components, tools
 from sandbox.api import Api
 from sandbox.errors import SandboxError, SupervisorError
-from sandbox.pki import ADMIN, LOOPBACK, Authority, KeyPair
-from sandbox.ports import free_ports
+from sandbox.pki import ADMIN, Authority, KeyPair
+from sandbox.ports import LOOPBACK, free_ports
 from sandbox.programs import Programs
 from sandbox.readiness import answers
 
@@ -96,21 +96,6 @@ class ControlPlane:
         content = json.loads(facts.read_text())
         options = ControlPlaneOptions(**content["options"])
         return cls(Programs.attach(directory), content["port"], content["version"], options)
-
-    @classmethod
-    def shared(
-        cls, key: str, options: ControlPlaneOptions | None = None, *, progress: tools.Progress = tools.silent
-    ) -> Self:
-        """Hold the one control plane of all that name this key: the first starts it, the last to leave ends it."""
-        prefix = f"{PREFIX}-{key}"
-        tools.provide(tools.CONTROL_PLANE, progress=progress)
-        with rundir.exclusive("share"):
-            for directory in rundir.living(prefix):
-                try:
-                    return cls.attach(directory)
-                except SupervisorError:
-                    continue  # it is about to end, or its starter died half-way
-            return cls.start(options, prefix=prefix)
 
     def credentials(self, user: str, group: str | None = None) -> Path:
         """Write a kubeconfig file for a user and, if given, a group."""

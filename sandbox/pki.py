@@ -12,8 +12,9 @@ from pathlib import Path
 import trustme
 import yaml
 
+from sandbox.ports import LOOPBACK
+
 ADMIN = ("kubernetes-admin", "system:masters")
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)

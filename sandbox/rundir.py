@@ -39,7 +39,7 @@ def base() -> Path:
 
 @contextlib.contextmanager
 def exclusive(purpose: str) -> Iterator[None]:
-    """One process of this user at a time does `purpose`: sweeping, starting what others share."""
+    """One process of this user at a time does `purpose`, such as sweeping."""
     with (base() / f"{purpose}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
