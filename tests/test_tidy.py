@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("dovetail", "packing", "sandbox", "simulator", "topology")
+PACKAGES = ("dovetail", "dra_driver", "packing", "sandbox", "simulator", "topology")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 

@@ -1,0 +1,1 @@
+"""The node driver: publishes a node's GPUs as DRA devices, whole, partitioned by MIG or shared."""
