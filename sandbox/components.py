@@ -96,7 +96,7 @@ def apiserver(program: Path, etcd_port: int, port: int, authority: Path, serving
         f"--kubelet-client-certificate={kubelet.certificate}",
         f"--kubelet-client-key={kubelet.key}",
         f"--kubelet-certificate-authority={authority}",
-        "--kubelet-preferred-address-types=Hostname",
+        "--kubelet-preferred-address-types=InternalIP",
         "--authorization-mode=Node,RBAC",
         f"--enable-admission-plugins={ADMISSION_PLUGINS}",
         f"--service-account-issuer={ISSUER}",

@@ -15,6 +15,9 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_SHARED = 0x100000
 MNT_DETACH = 2
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27, "CAP_SETFCAP": 31}
 """What a node needs, with the bit of each in `CapEff` (capabilities(7))."""
@@ -54,6 +57,25 @@ def own_hostname(name: str) -> None:
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     socket.sethostname(name)
+
+
+def mount_tmpfs(point: str) -> None:
+    """Lay an empty file system over a folder."""
+    _mount(b"tmpfs", point, b"tmpfs", 0)
+
+
+def bind(source: Path, point: str) -> None:
+    """Lay one file or folder over another."""
+    _mount(os.fsencode(source), point, None, MS_BIND)
+
+
+def share_mounts() -> None:
+    """Let mounts propagate among the mount namespaces that are made from this one, as on a booted machine."""
+    _mount(None, "/", None, MS_REC | MS_SHARED)
+
+
+def _mount(source: bytes | None, point: str, kind: bytes | None, flags: int) -> None:
+    _check(_libc.mount(source, os.fsencode(point), kind, ctypes.c_ulong(flags), None), f"mount {point}")
 
 
 def detach_mount(path: str) -> None:

@@ -60,7 +60,7 @@ class Programs:
         argv = [sys.executable, "-m", "sandbox.supervisor", str(directory), str(theirs.fileno())]
         if isolated:
             argv = [*ISOLATE, *argv, "--isolated"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), rundir.OWNER: str(directory)}
         with (directory / "logs" / "supervisor.log").open("ab") as log, theirs:
             process = subprocess.Popen(  # noqa: S603 - our own module
                 argv,
@@ -214,6 +214,9 @@ class Programs:
         self._disconnect()
         if self._process is not None:
             self._process.wait()
+        if self.directory.exists():  # it was killed
+            with rundir.exclusive("sweep"):
+                rundir.sweep()
 
     def _disconnect(self) -> None:
         self._answers.close()

@@ -20,6 +20,8 @@ from pathlib import Path
 from sandbox import cgroups
 from sandbox.errors import SandboxError
 
+OWNER = "DOVETAIL_SANDBOX"
+"""Environment variable of every program of a sandbox: its directory. It tells ours from foreign ones."""
 KEPT_LOGS = 10
 """Log folders of failed runs that stay; older ones go."""
 

@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 
-from sandbox import linux, rundir
+from sandbox import isolation, linux, rundir
 from sandbox.protocol import MAX_LINE, SOCKET_NAME, Message
 
 TAKE_DOWN_S = 20.0
@@ -84,22 +84,20 @@ class Supervisor:
 
     def _kill_all(self) -> bool:
         """One round of SIGKILL; False once nobody is left."""
-        self._reap()
-        victims = linux.descendants(os.getpid())
-        for pid in victims:
+        for pid in linux.descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return bool(victims)
+        return self._reap()
 
-    def _reap(self) -> None:
-        """Collect ended children, ours and those that were left to us."""
+    def _reap(self) -> bool:
+        """Collect ended children, ours and those that were left to us; False when there is no child at all."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             for name, process in list(self.running.items()):
                 if process.pid == pid:
                     process.returncode = os.waitstatus_to_exitcode(status)
@@ -248,6 +246,8 @@ def main(arguments: list[str]) -> None:
         # The clients decide, by staying or leaving. A handler, as programs would inherit SIG_IGN.
         signal.signal(number, lambda *_: None)
     linux.adopt_orphans()
+    if isolated:
+        isolation.enter(directory)
     supervisor = Supervisor(directory, isolated=isolated)
     try:
         supervisor.serve(socket.socket(fileno=descriptor))

@@ -9,6 +9,9 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["sandbox.pytest_plugin"]
+"""Fixtures of a real cluster: control_plane, testbed, node."""
+
 settings.register_profile(
     "repeatable",
     derandomize=True,

@@ -1,0 +1,139 @@
+"""A real node: kubelet and containerd in namespaces of their own, next to the control plane.
+
+Its programs, containers and mounts live in one PID and one mount namespace and end with its supervisor; its cgroups
+carry the name of its directory. Several nodes live side by side, each with a containerd of its own (a kubelet kills
+the pods that it does not know).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import yaml
+
+from sandbox import cgroups, image, nodeconfig, objects, preflight, rundir, tools
+from sandbox.api import Manifest
+from sandbox.controlplane import ControlPlane
+from sandbox.ports import LOOPBACK, free_ports
+from sandbox.programs import Programs
+from sandbox.readiness import answers
+
+READY_S = 60.0
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Go's names of machine architectures."""
+
+
+class Node:
+    """A kubelet and a containerd that belong to one control plane."""
+
+    def __init__(self, control_plane: ControlPlane, programs: Programs, name: str) -> None:
+        self.control_plane = control_plane
+        self.programs = programs
+        self.name = name
+        self.paths = nodeconfig.NodePaths(programs.directory)
+        self.reference: Manifest = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+
+    @classmethod
+    def start(cls, control_plane: ControlPlane, name: str, *, progress: tools.Progress = tools.silent) -> Self:
+        """Start a node and wait until it is Ready. Missing programs are built first.
+
+        Raises UnavailableError where the machine cannot run one, ForeignRuntimeError beside a kubelet or containerd
+        that is not a sandbox's, StartError when it does not come up.
+        """
+        machine = preflight.check()
+        preflight.refuse_foreign_runtime()
+        found = tools.provide(tools.NODE, progress=progress)
+        programs = Programs.launch("node", isolated=True)
+        node = cls(control_plane, programs, name)
+        try:
+            node._start_containerd(found, machine)
+            node._start_kubelet(found["kubelet"])
+        except BaseException:
+            programs.close()
+            raise
+        return node
+
+    def wait_ready(self) -> Manifest:
+        """Wait until the node is Ready. Returns it."""
+        return self.control_plane.api.wait(self.reference, _is_ready, timeout_s=READY_S, what="to be Ready")
+
+    def close(self) -> None:
+        """End the node with all its containers, and remove it from the cluster."""
+        self.programs.close()
+        self.control_plane.api.delete(self.reference)
+
+    def _start_containerd(self, found: dict[str, Path], machine: preflight.MachinePrograms) -> None:
+        paths = self.paths
+        paths.cdi.mkdir()
+        paths.cni.mkdir()
+        (paths.cni / "10-sandbox.conflist").write_text(json.dumps(nodeconfig.network()))
+        (paths.cni / "invented").write_text(nodeconfig.network_plugin())
+        (paths.cni / "invented").chmod(0o755)
+        configuration = paths.directory / "containerd.toml"
+        configuration.write_text(nodeconfig.containerd(paths, found["containerd-shim-runc-v2"], machine.runc))
+        self.programs.start("containerd", [found["containerd"], "--config", configuration])
+        archive = paths.directory / "images.tar"
+        image.write_archive(archive, machine.shell, nodeconfig.IMAGES, ARCHITECTURES[platform.machine()])
+        ctr: list[str | Path] = [found["ctr"], "--address", paths.socket, "--namespace", "k8s.io"]
+        self.programs.wait_ready("containerd", lambda: _succeeds([*ctr, "version"]), timeout_s=READY_S)
+        imported = _succeeds([*ctr, "images", "import", archive])
+        assert imported is True, imported
+
+    def _start_kubelet(self, program: Path) -> None:
+        paths, plane = self.paths, self.control_plane
+        cgroup = rundir.cgroup_name(paths.directory)
+        cgroups.create(cgroup)
+        port, health_port = free_ports(2)
+        serving = plane.authority.server(f"{self.name}-kubelet", self.name)
+        content = nodeconfig.kubelet(paths, port, health_port, serving, plane.authority.certificate, cgroup)
+        configuration = paths.directory / "kubelet.yaml"
+        configuration.write_text(yaml.safe_dump(content))
+        self._register()
+        argv: list[str | Path] = [
+            program,
+            f"--config={configuration}",
+            f"--kubeconfig={plane.credentials(f'system:node:{self.name}', 'system:nodes')}",
+            f"--root-dir={paths.kubelet_root}",
+            f"--hostname-override={self.name}",
+            "--cloud-provider=external",  # the address is given by us
+        ]
+        self.programs.start("kubelet", argv, hostname=self.name)
+        health = f"http://{LOOPBACK}:{health_port}/healthz"
+        self.programs.wait_ready("kubelet", lambda: answers(health, plane.authority.certificate), timeout_s=READY_S)
+        self.wait_ready()
+
+    def _register(self) -> None:
+        """Make the Node object with a loopback address, which no kubelet would take for itself."""
+        addresses = [{"type": "InternalIP", "address": LOOPBACK}, {"type": "Hostname", "address": self.name}]
+        node = objects.node(self.name)
+        self.control_plane.api.create({**node, "status": {"addresses": addresses}})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if fault is not None:
+            self.programs.keep_logs()
+        self.close()
+
+
+def _is_ready(node: Manifest) -> bool | str:
+    conditions = [each for each in node["status"].get("conditions", []) if each["type"] == "Ready"]
+    if not conditions:
+        return "no condition Ready"
+    taints = [taint["key"] for taint in node["spec"].get("taints", [])]
+    if conditions[0]["status"] == "True" and not taints:
+        return True
+    return f"Ready={conditions[0]['status']} {conditions[0].get('message', '')}; taints {taints}"
+
+
+def _succeeds(command: list[str | Path]) -> bool | str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return True if done.returncode == 0 else done.stderr.strip()[-300:]
