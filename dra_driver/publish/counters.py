@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dra_driver.inventory import MIB, Gpu
 from dra_driver.publish.names import label
@@ -18,6 +19,9 @@ from topology.modes import MigMode
 
 MEMORY = "memory"
 """The one counter and capacity that counts bytes."""
+
+GEOMETRIES_KEPT = 64
+"""The GPUs of a node share a geometry or two, and a slice is written again at every change of health."""
 
 Amounts = Mapping[str, int]
 
@@ -63,7 +67,12 @@ def gpu_counters(gpu: Gpu) -> Amounts:
     """Return every counter of the GPU and how much of it there is; `memory` in bytes."""
     if gpu.mig is None or gpu.mig_mode is MigMode.DISABLED:
         return {MEMORY: gpu.memory_bytes}
-    geometry = gpu.mig
+    return geometry_counters(gpu.mig)
+
+
+@lru_cache(maxsize=GEOMETRIES_KEPT)
+def geometry_counters(geometry: MigGeometry) -> Amounts:
+    """Return the counters of a GPU that is cut as `geometry` says."""
     totals = {}
     for dimension in DIMENSIONS:
         amounts = _known_amounts(geometry, dimension)
@@ -76,8 +85,9 @@ def gpu_counters(gpu: Gpu) -> Amounts:
     return totals | {limit.counter: limit.most for limit in _limits(geometry)}
 
 
-def partition_counters(geometry: MigGeometry, totals: Amounts, profile: MigProfile, start: int) -> Amounts:
-    """Return what an instance of `profile` at memory slice `start` takes of `totals` (from `gpu_counters`)."""
+def partition_counters(geometry: MigGeometry, profile: MigProfile, start: int) -> Amounts:
+    """Return what an instance of `profile` at memory slice `start` takes of `geometry_counters`."""
+    totals = geometry_counters(geometry)
     taken = {dimension.counter: dimension.amount(profile) or 0 for dimension in DIMENSIONS}
     taken |= {_slice(at): 1 for at in range(start, start + profile.size)}
     taken |= {limit.counter: 1 for limit in _limits(geometry) if profile in limit.members}
@@ -113,20 +123,23 @@ def _best_packing(geometry: MigGeometry, amounts: tuple[int, ...]) -> int:
     return best[-1]
 
 
-def _limits(geometry: MigGeometry) -> Iterator[_Limit]:
+@lru_cache(maxsize=GEOMETRIES_KEPT)
+def _limits(geometry: MigGeometry) -> tuple[_Limit, ...]:
     """Limits that neither the placements nor the engines imply."""
+    return tuple(limit for limit in _all_limits(geometry) if not _implied(geometry, limit))
+
+
+def _all_limits(geometry: MigGeometry) -> Iterator[_Limit]:
     exclusive = 0
     for profile in geometry.profiles:
         exclusive |= profile.takes
     for bit in range(exclusive.bit_length()):
         members = tuple(profile for profile in geometry.profiles if profile.takes >> bit & 1)
-        limit = _Limit(f"exclusive-{bit}", 1, members)
-        if members and not _implied(geometry, limit):
-            yield limit
+        if members:
+            yield _Limit(f"exclusive-{bit}", 1, members)
     for profile in geometry.profiles:
-        limit = _Limit(f"instances-{label(profile.name)}", profile.max_instances, (profile,))
-        if side_by_side(profile.starts, profile.size) > profile.max_instances and not _implied(geometry, limit):
-            yield limit
+        if side_by_side(profile.starts, profile.size) > profile.max_instances:
+            yield _Limit(f"instances-{label(profile.name)}", profile.max_instances, (profile,))
 
 
 def _implied(geometry: MigGeometry, limit: _Limit) -> bool:

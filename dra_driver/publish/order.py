@@ -8,9 +8,10 @@ breaks those that whole-GPU claims would take last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from dra_driver.inventory import Gpu
-from dra_driver.publish.counters import exclude_each_other, gpu_counters, partition_counters
+from dra_driver.publish.counters import GEOMETRIES_KEPT, exclude_each_other, geometry_counters, partition_counters
 from topology.mig import MigGeometry, MigProfile, placements
 from topology.modes import MigMode
 
@@ -30,11 +31,12 @@ def by_links(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
     return tuple(listed)
 
 
-def by_blocking_cost(gpu: Gpu, geometry: MigGeometry) -> tuple[tuple[MigProfile, int], ...]:
+@lru_cache(maxsize=GEOMETRIES_KEPT)
+def by_blocking_cost(geometry: MigGeometry) -> tuple[tuple[MigProfile, int], ...]:
     """Placements, those first that exclude the fewest others; ties: the smaller, the lower start, then as listed."""
-    totals = gpu_counters(gpu)
+    totals = geometry_counters(geometry)
     options = placements(geometry)
-    taken = [partition_counters(geometry, totals, profile, start) for profile, start in options]
+    taken = [partition_counters(geometry, profile, start) for profile, start in options]
     blocked = [sum(exclude_each_other(totals, one, other) for other in taken) for one in taken]
     order = sorted(range(len(options)), key=lambda at: (blocked[at], options[at][0].size, options[at][1], at))
     return tuple(options[at] for at in order)

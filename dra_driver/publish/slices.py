@@ -97,22 +97,21 @@ def _whole(node: NodeGpus, gpu: Gpu, nvlink_domain: str) -> Json:
 
 
 def _parts(node: NodeGpus, gpu: Gpu) -> Iterator[Json]:
-    totals = gpu_counters(gpu)
     if gpu.mig is not None and gpu.mig_mode is not MigMode.DISABLED:
-        for profile, start in by_blocking_cost(gpu, gpu.mig):
+        for profile, start in by_blocking_cost(gpu.mig):
             device = _device(
                 partition_name(gpu, profile, start),
                 partition_attributes(node, gpu, profile, start),
                 partition_capacity(profile),
             )
-            device["consumesCounters"] = _consumes(gpu, partition_counters(gpu.mig, totals, profile, start))
+            device["consumesCounters"] = _consumes(gpu, partition_counters(gpu.mig, profile, start))
             yield device
     if gpu.mig_mode is MigMode.ENABLED:
         return
     for sharing in gpu.sharing:
         device = _device(share_name(gpu, sharing), share_attributes(node, gpu, sharing), share_capacity(gpu))
         device["allowMultipleAllocations"] = True
-        device["consumesCounters"] = _consumes(gpu, totals)
+        device["consumesCounters"] = _consumes(gpu, gpu_counters(gpu))
         yield device
 
 
