@@ -74,9 +74,9 @@ def gate_text(gate: Verdict) -> str:
     return f"{gate.measured:.{gate.digits}f} ± {gate.error:.{gate.digits}f}"
 
 
-def value_text(figure: Figure, value: Mean) -> str:
-    """Return a mean in the digits of its figure."""
-    return f"{value.mean:.{figure.digits}f}"
+def value_text(figure: Figure, value: Mean | None) -> str:
+    """Return a mean in the digits of its figure; a dash where a policy has none."""
+    return f"{value.mean:.{figure.digits}f}" if value else "-"
 
 
 def versus_text(figure: Figure, found: Difference) -> str:
@@ -97,7 +97,7 @@ def _section(suite: Suite, lines: Sequence[Line]) -> Section:
 
 def _cell(suite: Suite, lines: Sequence[Line]) -> Cell:
     _, scenario, load = lines[0].cell
-    shown = {figure.key: figure for figure in suite.figures if figure.key in lines[0].figures}
+    shown = {figure.key: figure for figure in suite.figures if any(figure.key in line.figures for line in lines)}
     return Cell(
         title=f"{scenario}, load {load}" if load else scenario,
         heads=tuple(figure.head for figure in shown.values()),
@@ -105,7 +105,7 @@ def _cell(suite: Suite, lines: Sequence[Line]) -> Cell:
             (
                 line,
                 look(line.policy, "").css,
-                tuple(value_text(figure, line.figures[name]) for name, figure in shown.items()),
+                tuple(value_text(figure, line.figures.get(name)) for name, figure in shown.items()),
             )
             for line in lines
         ),

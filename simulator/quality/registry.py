@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.quality import linksuite, migsuites
+from simulator.quality import linksuite, migsuites, mixedsuite
 from simulator.quality.suite import Suite
 from topology.errors import InvalidInputError
 
@@ -15,6 +15,7 @@ SUITES: dict[str, Suite] = {
         migsuites.STATIC,
         migsuites.DYNAMIC,
         migsuites.OPENED,
+        mixedsuite.MIXED,
     )
 }
 

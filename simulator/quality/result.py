@@ -11,7 +11,7 @@ import msgspec
 
 from simulator.quality.lines import Line
 from simulator.quality.runs import Run
-from simulator.quality.tables import tabulate, verdicts
+from simulator.quality.tables import completed, tabulate, verdicts
 from simulator.quality.verdict import Verdict
 from simulator.result import write_text
 
@@ -34,6 +34,7 @@ class Quality:
 
 def quality_of(runs: tuple[Run, ...], suites: tuple[str, ...], version: str, *, complete: bool = True) -> Quality:
     """Return the result of `runs`."""
+    runs = completed(runs)
     return Quality(
         dovetail=version,
         suites=suites,

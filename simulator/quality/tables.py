@@ -11,6 +11,14 @@ from simulator.quality.suite import OURS
 from simulator.quality.verdict import Verdict
 
 
+def completed(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Return the runs with the figures that follow from all of their suite."""
+    found: list[Run] = []
+    for suite in SUITES.values():
+        found.extend(suite.complete([run for run in runs if run.case.suite == suite.name]))
+    return tuple(found)
+
+
 def tabulate(runs: Sequence[Run]) -> tuple[Line, ...]:
     """Return a line per cell and policy, in the order of the runs."""
     return tuple(line for cell, by_policy in grouped(runs).items() for line in _lines(cell, by_policy))
