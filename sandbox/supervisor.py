@@ -254,6 +254,7 @@ def main(arguments: list[str]) -> None:
     finally:
         if not supervisor.ends:
             supervisor.take_down()
+    os._exit(0)  # at once: clients take the closing of their connection for our end
 
 
 if __name__ == "__main__":

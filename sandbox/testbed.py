@@ -51,10 +51,14 @@ class Testbed:
         self.api.create(pod)
         return self.api.wait(pod, objects.is_running, timeout_s=timeout_s, what="to run")
 
-    def close(self) -> None:
-        """Remove pods, then their claims, then all inventory; the namespace goes in the background."""
+    def remove_workload(self) -> None:
+        """Delete all pods, then all claims, and wait until they are gone."""
         for api_version, kind in (("v1", "Pod"), (objects.RESOURCE_API, "ResourceClaim")):
             self._empty(api_version, kind)
+
+    def close(self) -> None:
+        """Remove the workload, then all inventory; the namespace goes in the background."""
+        self.remove_workload()
         for manifest in reversed(self._created):
             self.api.delete(manifest)
         for api_version, kind in INVENTORY:

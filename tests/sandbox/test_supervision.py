@@ -1,0 +1,226 @@
+"""Everything that a sandbox starts ends with those who use it, however they end, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox import cgroups, isolation, linux, rundir
+from sandbox.errors import StartError, SupervisorError
+from sandbox.programs import Programs
+from sandbox.waiting import NotYet, wait_for
+
+ROOT = Path(__file__).parents[2]
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of a node need root; run as root")
+CLIENT = """
+import sys, time
+from sandbox.programs import Programs
+programs = Programs.launch("client", isolated={isolated})
+programs.start("orphaner", ["sh", "-c", "(setsid sleep 7654 &); sleep 7654"])
+print(programs.directory, flush=True)
+time.sleep(7654)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_base(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sandboxes of these tests apart from those of other tests, as they sweep."""
+    base = tmp_path_factory.mktemp("s")
+    monkeypatch.setenv("DOVETAIL_SANDBOX_DIR", str(base))
+    return base
+
+
+def sleepers(directory: Path) -> list[int]:
+    """Processes of a sandbox, told by the variable that all of them inherit."""
+    mark = f"{rundir.OWNER}={directory}".encode()
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def supervisor_of(programs: Programs) -> int:
+    """The supervisor's number here: in its own PID namespace it is 1."""
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in sleepers(programs.directory)}
+    (supervisor,) = [pid for pid, argv in words.items() if "sandbox.supervisor" in argv and argv[0] == sys.executable]
+    return supervisor
+
+
+def until(what: str, holds: Callable[[], object]) -> None:
+    wait_for(what, lambda: holds() or NotYet("not so"))
+
+
+@pytest.fixture(params=[False, pytest.param(True, marks=root_only)], ids=["plain", "isolated"])
+def client(request: pytest.FixtureRequest) -> tuple[subprocess.Popen[str], Path]:
+    """Another process that holds a sandbox with a program which leaves an orphan."""
+    code = CLIENT.format(isolated=request.param)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stdout is not None
+    directory = Path(process.stdout.readline().strip())
+    process.stdout.close()
+    until("the orphan", lambda: len(sleepers(directory)) >= 4)
+    return process, directory
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_all_ends_when_the_only_client_ends(client: tuple[subprocess.Popen[str], Path], number: signal.Signals) -> None:
+    process, directory = client
+    os.killpg(process.pid, number)  # Ctrl-C reaches the whole group
+    process.wait()
+    until("all to be gone", lambda: not sleepers(directory) and not directory.exists())
+
+
+def test_programs_end_with_a_killed_supervisor_and_the_next_start_sweeps() -> None:
+    programs = Programs.launch("killed")
+    programs.start("sleeper", ["sleep", "7654"])
+    os.kill(supervisor_of(programs), signal.SIGKILL)
+    until("the program to end", lambda: not sleepers(programs.directory))
+    with pytest.raises(SupervisorError, match="is gone"):
+        programs.status()
+    assert programs.directory.exists()
+    with Programs.launch("next"):
+        assert not programs.directory.exists()
+    programs.close()
+
+
+@root_only
+def test_orphans_and_cgroups_of_a_killed_isolated_supervisor_go_too() -> None:
+    programs = Programs.launch("killed", isolated=True)
+    group = rundir.cgroup_name(programs.directory)
+    cgroups.create(group)
+    programs.start("orphaner", ["sh", "-c", "(setsid sleep 7654 &); sleep 7654"])
+    os.kill(supervisor_of(programs), signal.SIGKILL)
+    until("all processes to end", lambda: not sleepers(programs.directory))
+    programs.close()
+    assert not programs.directory.exists()
+    assert not any((hierarchy / group).exists() for hierarchy in cgroups.hierarchies())
+
+
+def test_a_sandbox_lives_until_its_last_client_leaves() -> None:
+    first = Programs.launch("shared")
+    first.start("sleeper", ["sleep", "7654"])
+    second = Programs.attach(first.directory)
+    first.close()
+    assert second.status()["sleeper"].returncode is None
+    second.close()
+    assert not first.directory.exists()
+    with pytest.raises(SupervisorError, match="no supervisor answers"):
+        Programs.attach(first.directory)
+
+
+def test_a_sandbox_that_stays_lives_without_clients_until_it_is_ended() -> None:
+    first = Programs.launch("stays")
+    first.start("sleeper", ["sleep", "7654"])
+    first.stay()
+    first.close()
+    assert sleepers(first.directory)
+    Programs.attach(first.directory).end()
+    assert not first.directory.exists()
+    assert not sleepers(first.directory)
+
+
+def test_a_living_sandbox_is_never_swept() -> None:
+    with Programs.launch("living") as living:
+        living.start("sleeper", ["sleep", "7654"])
+        assert rundir.sweep() == []
+        assert living.status()["sleeper"].returncode is None
+
+
+def test_replicas_have_host_names_of_their_own() -> None:
+    ours = socket.gethostname()
+    with Programs.launch("names") as programs:
+        for name in ("replica-1", "replica-2"):
+            programs.start(name, ["hostname"], hostname=name)
+            programs.wait_end(name)
+            assert programs.log(name).read_text().strip() == name
+    assert socket.gethostname() == ours
+
+
+def test_programs_are_killed_frozen_and_continued() -> None:
+    with Programs.launch("signals") as programs:
+        programs.start("sleeper", ["sleep", "7654"])
+        pid = programs.status()["sleeper"].pid
+
+        def state() -> str:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+        programs.signal("sleeper", signal.SIGSTOP)
+        until("it to be frozen", lambda: state() == "T")
+        programs.signal("sleeper", signal.SIGCONT)
+        until("it to go on", lambda: state() == "S")
+        programs.kill("sleeper")
+        assert programs.status()["sleeper"].returncode == -signal.SIGKILL
+        programs.restart("sleeper")
+        assert programs.status()["sleeper"].pid not in {None, pid}
+
+
+def test_a_program_that_ignores_sigterm_is_killed_when_its_grace_is_over() -> None:
+    with Programs.launch("stubborn") as programs:
+        programs.start("stubborn", ["sh", "-c", "trap '' TERM; echo armed; while :; do sleep 0.05; done"])
+        until("the trap", lambda: "armed" in programs.log("stubborn").read_text())
+        programs.stop("stubborn", grace_s=0.2)
+        assert programs.status()["stubborn"].returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (lambda programs: programs.start("sleeper", ["true"]), "sleeper already runs"),
+        (lambda programs: programs.restart("sleeper"), "sleeper already runs"),
+        (lambda programs: programs.restart("none"), "none was never started; there are: sleeper"),
+        (lambda programs: programs.signal("none", signal.SIGTERM), "none does not run"),
+        (
+            lambda programs: programs.start("missing", ["/no/such/program"]),
+            "No such file or directory: '/no/such/program'",
+        ),
+    ],
+)
+def test_refusals_say_what_was_wrong(ask: Callable[[Programs], None], answer: str) -> None:
+    with Programs.launch("refusals") as programs:
+        programs.start("sleeper", ["sleep", "7654"])
+        with pytest.raises(SupervisorError, match=answer):
+            ask(programs)
+
+
+def test_a_program_that_ends_early_is_reported_with_its_log_which_stays(own_base: Path) -> None:
+    with Programs.launch("early") as programs:
+        programs.start("early", ["sh", "-c", "echo bad flag --frob >&2; exit 3"])
+        with pytest.raises(StartError, match=r"early ended with 3(.|\n)*bad flag --frob"):
+            programs.wait_ready("early", lambda: "no answer")
+    assert (own_base / "logs" / programs.directory.name / "early.log").read_text() == "bad flag --frob\n"
+
+
+def test_logs_of_a_good_run_do_not_stay(own_base: Path) -> None:
+    with Programs.launch("good") as programs:
+        programs.start("fine", ["true"])
+        programs.wait_end("fine")
+    assert not (own_base / "logs" / programs.directory.name).exists()
+
+
+@root_only
+def test_what_a_node_mounts_and_sets_stays_in_its_namespaces(own_base: Path) -> None:
+    before = {name: Path(f"/proc/sys/{name}").read_text() for name in isolation.SYSCTLS}
+    folders = {folder: sorted(Path(folder).iterdir()) for folder in isolation.COVERED}
+    writes = [f"echo 3 > /proc/sys/{name}" for name in isolation.SYSCTLS]
+    makes = [f"mkdir {folder}/made" for folder in isolation.COVERED]
+    script = " && ".join([*writes, *makes, f"mount -t tmpfs none {own_base}", "hostname other"])
+    with Programs.launch("covered", isolated=True) as programs:
+        programs.start("script", ["sh", "-c", script])
+        assert programs.wait_end("script") == 0, programs.log_tail("script")
+        assert linux.mounts_under(own_base) == []
+    assert {name: Path(f"/proc/sys/{name}").read_text() for name in before} == before
+    assert {folder: sorted(Path(folder).iterdir()) for folder in folders} == folders
+    assert socket.gethostname() != "other"
