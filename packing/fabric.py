@@ -166,6 +166,8 @@ def _link_arrays(shapes: tuple[NodeShape, ...]) -> dict[str, Any]:
     ideal = np.zeros((len(shapes), MAX_GPUS + 1), dtype=np.int64)
     for at, table in enumerate(tables):
         ideal[at, : sizes[at] + 1] = table.ideal
+    products = [frozenset(gpu.product for gpu in shape.gpus) for shape in shapes]
+    alike = np.array([[one == other for other in products] for one in products])
     masks = [1 << n for n in sizes]
     sets = [(n + 1) << n for n in sizes]
     return {
@@ -175,6 +177,7 @@ def _link_arrays(shapes: tuple[NodeShape, ...]) -> dict[str, Any]:
         "nvlink": np.concatenate([shape.links.nvlink.astype(np.int64) for shape in shapes]),
         "link_excess": np.concatenate([link_excess(t, n) for t, n in zip(tables, sizes, strict=True)]),
         "ideal": ideal,
+        "product_ideal": np.stack([ideal[same].max(axis=0) for same in alike]),
         "island": np.array([_islands(shape) for shape in shapes], dtype=np.int64),
         "best_sets": np.stack(
             [

@@ -38,15 +38,19 @@ POLICIES = tuple(CODES)
 class Constants:
     """Weights of the default policy, in whole GPUs of future demand. docs/decisions/0003 says how they were chosen."""
 
-    size_exponent: float = field(default=2.0, metadata={"help": "a spec of g GPUs weighs g^-exponent in the mix"})
+    part_exponent: float = field(default=2.0, metadata={"help": "a spec of g < 1 GPUs weighs g^-exponent in the mix"})
+    whole_exponent: float = field(default=0.75, metadata={"help": "the same for a spec of g >= 1 GPUs"})
     value: float = field(default=10.0, metadata={"help": "weight of the value of a GPU's remainder"})
-    rank: float = field(default=0.005, metadata={"help": "GPUs from one node to the next in fill order"})
+    rank: float = field(default=0.006, metadata={"help": "GPUs from one node to the next in fill order"})
     cpu_price: float = field(default=0.015, metadata={"help": "GPUs per core that idle GPUs will lack"})
     memory_price: float = field(default=0.006, metadata={"help": "GPUs per GiB that idle GPUs will lack"})
     keep_whole: float = field(default=0.9, metadata={"help": "of the mean cores of a GPU kept for an idle GPU"})
     keep_share: float = field(default=1.35, metadata={"help": "the same for a remainder of full value"})
     link: float = field(
         default=4.0, metadata={"help": "GPUs per GPU of a set at its ideal link quality, between nodes"}
+    )
+    link_room: float = field(
+        default=2.0, metadata={"help": "weight of the linked sets that stay possible, between nodes"}
     )
     slices: float = field(default=4.0, metadata={"help": "GPUs per GPU of MIG slices that no profile could use"})
 
@@ -126,11 +130,15 @@ def _spec_size(spec: Spec, fabric: Fabric) -> float:
 
 
 def weighted_specs(mix: DemandMix, fabric: Fabric, constants: Constants) -> tuple[Weighted, ...]:
-    """Return the specs of the mix with their weights: g^-exponent for a spec of g GPUs, adding up to a million."""
+    """Return the specs of the mix with their weights: g^-exponent for a spec of g GPUs, adding up to a million.
+
+    Parts of a GPU and whole GPUs have exponents of their own: parts compete within a GPU, wholes within a node.
+    """
     specs = mix.specs()
     if not specs:
         return ()
-    raw = np.array([_spec_size(spec, fabric) ** -constants.size_exponent for spec in specs])
+    sizes = np.array([_spec_size(spec, fabric) for spec in specs])
+    raw = sizes ** -np.where(sizes < 1, constants.part_exponent, constants.whole_exponent)
     weights = np.rint(raw / raw.sum() * 1e6).astype(np.int64)
     return tuple(Weighted(spec, int(weight)) for spec, weight in zip(specs, weights, strict=True))
 
@@ -148,4 +156,5 @@ def _prices(mix: DemandMix, constants: Constants) -> dict[str, Any]:
         "memory_price": round(constants.memory_price * GIGA / 1024),
         "rank_weight": round(constants.rank * GIGA),
         "link_weight": round(constants.link * GIGA),
+        "link_room": round(constants.link_room * MILLI),
     }

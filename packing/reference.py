@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 
 from packing.mix import DemandMix
 from packing.model import ClaimId, Demand, Devices, LinkWish, Node, Placement, Request, WholeRequest
-from packing.reference_links import links_of
 from packing.reference_pick import Pick, Undecided, any_choice, draw, partition_cost, preferred, simple
 from packing.reference_score import simple_score
 from packing.reference_state import NodeState, Unit
 from packing.reference_worth import GIGA, Worth, geometries_of
 
-RANK = GIGA // 200
+RANK = GIGA * 6 // 1000
 """Nano-GPU between the first and the last node in fill order."""
 LINK = 4 * GIGA
 """Nano-GPU per GPU of a set at its ideal link quality."""
@@ -142,11 +141,11 @@ def _serve_preferred(worth: Worth, state: NodeState, demand: Demand, rank: int) 
         if choice is None:
             devices = _dead_end(state, demand)
             pairs = zip(demand.requests, devices or (), strict=False)
-            links = sum(_credit(state, request, choice) for request, choice in pairs)
+            links = sum(_credit(worth, state, request, choice) for request, choice in pairs)
             break
         assert devices is not None
         devices = (*devices, choice)
-        links += _credit(state, request, choice)
+        links += _credit(worth, state, request, choice)
         served = served.with_unit(request, choice)
     if devices is None:
         return None
@@ -161,10 +160,10 @@ def _dead_end(state: NodeState, demand: Demand) -> Pick | None:
     return any_choice(state, demand.requests) if len(demand.requests) > 1 else None
 
 
-def _credit(state: NodeState, request: Request, choice: Devices) -> int:
-    """Credit for the links of a whole request: its GPUs by the share of the best quality, half without NVLink.
+def _credit(worth: Worth, state: NodeState, request: Request, choice: Devices) -> int:
+    """Credit for the links of a whole request: its GPUs by their share of the best quality of the product.
 
-    A partition costs the part of its GPU that it takes.
+    Half of that without NVLink. A partition costs the part of its GPU that it takes.
     """
     if not isinstance(request, WholeRequest):
         return -partition_cost(state, choice)
@@ -172,6 +171,6 @@ def _credit(state: NodeState, request: Request, choice: Devices) -> int:
         return LINK * request.count
     links = state.node.shape.links
     mask = sum(1 << i for i in choice.gpus)
-    ideal: int = links_of(links).ideal[request.count]
+    ideal = worth.link_ideal(state.node.shape, request.count)
     share = int(links.quality_mbps[mask]) * 1000 // ideal if ideal else 1000
     return LINK // 1000 * request.count * (share if links.nvlink[mask] else share // 2)

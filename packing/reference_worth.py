@@ -18,7 +18,9 @@ from packing.reference_state import Gpu, NodeState, satisfies
 from topology.mig import MigGeometry
 
 GIGA = 1_000_000_000
-SIZE_EXPONENT = 2.0
+PART_EXPONENT = 2.0
+WHOLE_EXPONENT = 0.75
+LINK_ROOM = 2
 VALUE = 10.0
 CPU_PRICE = round(0.015 * GIGA / 1000)
 """Nano-GPU per millicore that idle GPUs will lack."""
@@ -46,9 +48,10 @@ class Worth:
     """With the weight of each."""
 
     def __post_init__(self) -> None:
-        """Weigh the specs: g^-2 for a spec of g GPUs, adding up to a million."""
+        """Weigh the specs: a power of the GPUs each takes, adding up to a million."""
         specs = self.mix.specs()
-        raw = np.array([self._size(spec) ** -SIZE_EXPONENT for spec in specs])
+        sizes = [self._size(spec) for spec in specs]
+        raw = np.array([size ** -(PART_EXPONENT if size < 1 else WHOLE_EXPONENT) for size in sizes])
         self.specs = [(spec, round(weight)) for spec, weight in zip(specs, raw / raw.sum() * 1e6, strict=True)]
         self.values = self.mix.remainder_values().tolist()
         self.cpu_per_gpu, self.memory_per_gpu = self.mix.cores_and_memory_per_gpu()
@@ -70,6 +73,12 @@ class Worth:
         ]
         return min(fitting, default=1.0)
 
+    def link_ideal(self, shape: NodeShape, count: int) -> int:
+        """Return the best quality of `count` GPUs on any empty machine with the same products, MB/s."""
+        products = {gpu.product for gpu in shape.gpus}
+        alike = [other for other in self.shapes if {gpu.product for gpu in other.gpus} == products]
+        return max(int(links_of(other.links).ideal[count]) for other in alike if count <= len(other.gpus))
+
     def of(self, state: NodeState) -> int:
         """Return what a node is worth: its idle GPUs and their links, every remainder, less what will be short."""
         served = [
@@ -78,7 +87,7 @@ class Worth:
             if spec.cpu_milli <= state.cpu_milli and spec.memory_mib <= state.memory_mib
         ]
         idle = state.idle
-        worth = links_of(state.node.shape.links).excess(sum(1 << i for i in idle))
+        worth = LINK_ROOM * links_of(state.node.shape.links).excess(sum(1 << i for i in idle))
         for spec, weight in served:
             if isinstance(spec.request, WholeRequest):
                 usable = sum(spec.request.selector.matches(state.gpus[i].model) for i in idle)

@@ -119,6 +119,7 @@ class FabricArrays(NamedTuple):
     nvlink: Ints  # [sum 2^n] 1 where the set is joined by NVLink alone
     link_excess: Ints  # [sum 2^n] nano-GPU: what the links of the free set are worth beyond its mere size, <= 0
     ideal: Ints  # [S, 17] best quality of k GPUs on the empty node, MB/s
+    product_ideal: Ints  # [S, 17] the same over all node shapes of the same GPU products
     island: Ints  # [S, 17] 1 where some k-set of the empty node is joined by NVLink alone
     best_sets: Sets  # [3, sum (n + 1) 2^n] by wish (WISH_REQUIRE: the highest quality)
     slice_count: Ints  # [Z] memory slices
@@ -183,7 +184,8 @@ class PolicyArrays(NamedTuple):
     cpu_price: int  # nano-GPU per millicore short
     memory_price: int  # nano-GPU per MiB short
     rank_weight: int  # nano-GPU from one node to the next
-    link_weight: int  # nano-GPU per GPU of a set at its ideal quality
+    link_weight: int  # nano-GPU per GPU of a set at the ideal quality of its product
+    link_room: int  # thousandths by which the worth of linked sets that stay possible counts (`link_excess`)
 
 
 class Cache(NamedTuple):

@@ -32,15 +32,16 @@ from packing.kernels.worth import gpu_worth, remainder_worth, sets_worth, shorta
 
 @inner_kernel
 def link_value(fabric: FabricArrays, policy: PolicyArrays, unit: Ints, shape: int, chosen: int) -> int:
-    """Return what the links of a set are worth to a whole unit: its GPUs by their share of the shape's ideal quality.
+    """Return what the links of a set are worth to a whole unit: its GPUs by their share of the product's ideal quality.
 
-    A set that NVLink does not join earns half, so that a wish for links prefers NVLink also between kinds of machine.
+    By product: of two machines with the same GPUs the better linked one is preferred. A set that NVLink does not join
+    earns half, so that a wish for links prefers NVLink also between products.
     """
     count = unit[COUNT]
     if unit[WISH] == WISH_NONE or count == 1:
         return policy.link_weight * count
     at = fabric.mask_start[shape] + chosen
-    ideal = fabric.ideal[shape, count]
+    ideal = fabric.product_ideal[shape, count]
     share = MILLI if ideal == 0 else fabric.quality[at] * MILLI // ideal
     if not fabric.nvlink[at]:
         share //= 2

@@ -12,6 +12,7 @@ from packing.kernels.arrays import (
     CPU,
     FREE,
     MEMORY,
+    MILLI,
     PARTITIONED,
     SLICES,
     USE,
@@ -68,7 +69,7 @@ def gpu_worth(fabric: FabricArrays, policy: PolicyArrays, row: int, g: int, i: i
 @inner_kernel
 def sets_worth(fabric: FabricArrays, policy: PolicyArrays, row: int, shape: int, idle: int) -> int:
     """Return what the idle GPUs are worth to specs of whole GPUs, and what their links add."""
-    worth = fabric.link_excess[fabric.mask_start[shape] + idle]
+    worth = fabric.link_excess[fabric.mask_start[shape] + idle] * policy.link_room // MILLI
     for b in range(policy.set_masks.shape[1]):
         count = popcount(idle & policy.set_masks[shape, b])
         worth += policy.set_worth[policy.set_table[shape, b], row, count]
