@@ -93,15 +93,9 @@ def simulate(
     if protocol is Protocol.REPLAY:
         if cluster is None or workload is None:
             raise typer.BadParameter("a replay takes --cluster and --workload")
-        files = {"--nodes": nodes, "--pods": pods, "--arrivals": arrivals, "--openb": openb, "--variant": variant}
-        choices = {
-            "--seeds": seeds,
-            "--objective": objective,
-            "--placements": placements,
-            "--jobs": jobs != 1,
-            "--dask": dask,
-        }
-        if given := [name for name, value in (files | choices).items() if value]:
+        given = _given(nodes=nodes, pods=pods, arrivals=arrivals, openb=openb, variant=variant)
+        given += _given(seeds=seeds, objective=objective, placements=placements, jobs=jobs != 1, dask=dask)
+        if given:
             raise typer.BadParameter(f"a replay has no {', '.join(given)}; that belongs to the fill protocol")
         from dovetail.replay_view import replay_and_print
 
@@ -119,6 +113,10 @@ def simulate(
         result, failure = _run(plan, jobs or _cores(), workers)
     report = _write(result, objectives, out)
     _finish(result, objectives, output, report, failure)
+
+
+def _given(**options: object) -> list[str]:
+    return [f"--{name}" for name, value in options.items() if value]
 
 
 def _files(

@@ -6,6 +6,7 @@ keeps what the task is made of, so a file survives the death of the worker that 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import tempfile
 import time
@@ -14,7 +15,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from simulator.errors import ClusterError
 from simulator.software import differences, software
@@ -27,10 +28,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CONNECT_S = 10.0
+ANSWER_S = 5.0
+"""How long a peer that is connected may take to say who it is."""
 WORKERLESS_S = 300.0
 """How long a cluster may be without any worker: an autoscaler may need minutes to start a machine."""
 WINDOW = 1000
 """Least tasks under way at once; twice the threads of the cluster where that is more."""
+
+ADDRESS_REMEDY = "give the address that the scheduler prints, as in tcp://HOST:8786; tls:// needs Dask's TLS settings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +114,11 @@ class DaskPool:
         """Raise ClusterError if a worker that is connected now runs other software than this process."""
         answers = self._client.run(software, on_error="return")
         for worker, found in sorted(answers.items()):
-            if isinstance(found, ImportError | AttributeError):
+            if isinstance(found, Mapping):
+                if differing := differences(software(), found):
+                    raise ClusterError(_other_software(worker, differing))
+            elif not isinstance(found, OSError):  # that one has just died
                 raise self._cannot_load(found, worker) from found
-            if isinstance(found, Mapping) and (differing := differences(software(), found)):
-                raise ClusterError(_other_software(worker, differing))
 
     def _pass_on(self, done: Future[R], outcome: Future[R]) -> None:
         from distributed.scheduler import KilledWorker
@@ -149,17 +155,44 @@ def dask_pool(address: str, *, connect_s: float = CONNECT_S, workerless_s: float
     except ModuleNotFoundError as error:
         missing = f"a Dask cluster needs the package {error.name}"
         raise ClusterError(f"{missing}; install the extra: pip install 'dovetail[dask]'") from error
-    try:
-        client = Client(address, timeout=connect_s, set_as_default=False)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        remedy = "give the address its scheduler printed, as in tcp://HOST:8786, and see that it can be reached"
-        raise ClusterError(f"{address}: no Dask scheduler answers there: {error}; {remedy}") from error
+    _knock(address, connect_s)
+    client = Client(address, timeout=connect_s, set_as_default=False)
     try:
         pool = DaskPool(client, address, workerless_s)
         pool.refuse_other_software()
         yield pool
     finally:
         client.close()
+
+
+def _knock(address: str, timeout_s: float) -> None:
+    """Raise ClusterError unless a scheduler answers at `address`.
+
+    A Client would find out too, but at some wrong addresses it hangs for twenty seconds and prints tracebacks.
+    """
+    try:
+        kind = asyncio.run(_identity(address, timeout_s))["type"]
+    except (OSError, ValueError, TypeError, KeyError, MemoryError) as error:
+        raise ClusterError(f"{address}: no Dask scheduler answers there ({_why(error)}); {ADDRESS_REMEDY}") from error
+    if kind != "Scheduler":
+        raise ClusterError(f"{address}: a {kind} answers there, no scheduler; {ADDRESS_REMEDY}")
+
+
+def _why(error: BaseException) -> str:
+    """Return the cause of a failed connection; Dask's own words for it hold addresses in memory."""
+    if isinstance(error, MemoryError) or not str(error):
+        return "what answers speaks another language, or nothing answers in time"
+    return f"{error}" if error.__cause__ is None else f"{_why(error.__cause__)}"
+
+
+async def _identity(address: str, timeout_s: float) -> Mapping[str, Any]:
+    from distributed import Security
+    from distributed.core import rpc
+
+    tls = Security().get_connection_args("client")
+    async with rpc(address, timeout=timeout_s, connection_args=tls) as peer:
+        answer: Mapping[str, Any] = await asyncio.wait_for(peer.identity(), timeout_s + ANSWER_S)
+        return answer
 
 
 def _checked(expected: Mapping[str, str], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

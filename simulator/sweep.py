@@ -138,8 +138,10 @@ def _attempt_elsewhere(spec: FillSpec, *files: SentFile) -> RunResult:
     try:
         return _attempt(replace(spec, nodes=saved[0], pods=saved[1], arrivals=arrivals))
     except InvalidInputError as error:
-        original = dict(zip(map(str, saved), map(str, spec.files), strict=True))
-        raise InvalidInputError(original.get(error.obj, error.obj), error.field, error.problem) from error
+        obj, problem = error.obj, error.problem
+        for here, there in zip(map(str, saved), map(str, spec.files), strict=True):
+            obj, problem = obj.replace(here, there), problem.replace(here, there)
+        raise InvalidInputError(obj, error.field, problem) from error
 
 
 def _label(spec: FillSpec) -> str:

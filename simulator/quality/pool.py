@@ -1,58 +1,88 @@
-"""Runs cases in this process or on a pool of them; the number of workers never shows in a result."""
+"""Runs cases in this process, on a pool of them or on a Dask cluster; where never shows in a result."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
+from simulator.errors import ClusterError, RunFailedError
 from simulator.quality.cases import run_case
-from simulator.quality.runs import Case, Run
+from simulator.quality.runs import Case, Run, cell_text
+from simulator.workers import as_finished, process_pool
+from topology.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from simulator.daskpool import DaskPool
 
 CASES_PER_TASK = 4
 """Cases sent to a worker at once: most take a tenth of a second."""
+QUEUED_PER_WORKER = 2
 
 
-def run_cases(cases: Sequence[Case], *, jobs: int = 1, progress: Callable[[], None] = lambda: None) -> list[Run]:
-    """Run `cases` on `jobs` processes; `progress` is called after each.
+def run_cases(
+    cases: Sequence[Case],
+    *,
+    jobs: int = 1,
+    cluster: DaskPool | None = None,
+    progress: Callable[[], None] = lambda: None,
+    lost: Callable[[ClusterError], None] = lambda _error: None,
+) -> list[Run]:
+    """Run `cases` on `cluster`, or else on `jobs` processes of this machine; `progress` is called after each.
 
-    Ctrl-C ends early and returns what is finished, in the order of `cases`.
+    Ctrl-C and the loss of the cluster (told to `lost`) end early and return what is finished, in the order of `cases`.
+    Raises RunFailedError if a case breaks down.
     """
-    finished: dict[int, Run] = {}
+    size = CASES_PER_TASK if cluster or jobs > 1 else 1
+    tasks = [cases[at : at + size] for at in range(0, len(cases), size)]
+    finished: dict[int, list[Run]] = {}
     try:
-        if jobs <= 1:
-            for at, case in enumerate(cases):
-                finished[at] = run_case(case)
-                progress()
-        else:
-            _on_pool(cases, jobs, finished, progress)
-    except KeyboardInterrupt:
-        pass
-    return [finished[at] for at in sorted(finished)]
-
-
-def _on_pool(cases: Sequence[Case], jobs: int, finished: dict[int, Run], progress: Callable[[], None]) -> None:
-    # Spawned workers: forking a process that runs threads may hang.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_parent)
-    try:
-        tasks = {
-            executor.submit(_run_some, cases[at : at + CASES_PER_TASK]): at
-            for at in range(0, len(cases), CASES_PER_TASK)
-        }
-        for task in as_completed(tasks):
-            runs = task.result()
-            finished.update(enumerate(runs, tasks[task]))
+        for at, runs in _runs(tasks, jobs, cluster):
+            finished[at] = runs
             for _ in runs:
                 progress()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    except KeyboardInterrupt:
+        pass
+    except ClusterError as error:
+        lost(error)
+    return [run for at in sorted(finished) for run in finished[at]]
+
+
+def _runs(tasks: Sequence[Sequence[Case]], jobs: int, cluster: DaskPool | None) -> Iterator[tuple[int, list[Run]]]:
+    if cluster is not None:
+        on_cluster = cluster
+
+        def submit_there(task: Sequence[Case]) -> Future[list[Run]]:
+            return on_cluster.submit(_run_some, task)
+
+        yield from as_finished(submit_there, tasks, window=cluster.window, label=_label, check=cluster.check)
+    elif jobs <= 1:
+        yield from ((at, _run_some(task)) for at, task in enumerate(tasks))
+    else:
+        with process_pool(jobs) as executor:
+
+            def submit_here(task: Sequence[Case]) -> Future[list[Run]]:
+                return executor.submit(_run_some, task)
+
+            yield from as_finished(submit_here, tasks, window=jobs * QUEUED_PER_WORKER, label=_label)
 
 
 def _run_some(cases: Sequence[Case]) -> list[Run]:
-    return [run_case(case) for case in cases]
+    return [_run(case) for case in cases]
 
 
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _run(case: Case) -> Run:
+    try:
+        return run_case(case)
+    except InvalidInputError:
+        raise
+    except Exception as error:
+        raise RunFailedError(f"{_words(case)}: {type(error).__name__}: {error}") from error
+
+
+def _label(cases: Sequence[Case]) -> str:
+    return "; ".join(_words(case) for case in cases)
+
+
+def _words(case: Case) -> str:
+    return f"{cell_text(case.cell)}, policy {case.policy}, seed {case.seed}"
