@@ -23,8 +23,9 @@ LABEL = ("sandbox.dovetail.dev/simulated", "true")
 RUN_TIME = "pod-complete.stage.kwok.x-k8s.io/delay"
 """Annotation of a pod: it succeeds after that time ("2s") instead of running on. Pods of a Job succeed at once."""
 STAGES = Path(__file__).parent / "stages.yaml"
-PAGE = 500
 WRITERS = 8
+LOOK_S_PER_NODE = 0.001
+"""Seconds between two looks, per node waited for: looking at a thousand every 50 ms would be most of the load."""
 
 
 class FakeNodes:
@@ -76,7 +77,11 @@ class FakeNodes:
             return NotYet(f"{len(missing)} of {len(wanted)} not ready, such as {missing[:3]}") if missing else True
 
         wait_for(
-            f"{len(wanted)} simulated nodes", look, timeout_s=timeout_s, account=lambda: self.programs.log_tail(PROGRAM)
+            f"{len(wanted)} simulated nodes",
+            look,
+            timeout_s=timeout_s,
+            every_s=0.05 + len(wanted) * LOOK_S_PER_NODE,
+            account=lambda: self.programs.log_tail(PROGRAM),
         )
 
     def remove(self, names: Iterable[str]) -> None:

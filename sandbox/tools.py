@@ -92,7 +92,7 @@ def provide(names: Iterable[str], *, progress: Progress = silent) -> dict[str, P
 
 def are_ready(names: Iterable[str]) -> bool:
     """Whether `provide` would build nothing."""
-    return all(_ready_program(name) or (_home(TOOLS[name].module) / name).exists() for name in names)
+    return all(_ready_program(name) or (home(TOOLS[name].module) / name).exists() for name in names)
 
 
 def cache_folder() -> Path:
@@ -150,27 +150,28 @@ def _pinned(path: str) -> str:
     raise AssertionError(f"no go.mod requires {path}")
 
 
-def _home(module: str) -> Path:
+def home(module: str) -> Path:
+    """Return the folder of a module's programs; a change of its pins or flags makes it another one."""
     content = [(MODULES / module / name).read_bytes() for name in ("go.mod", "go.sum")]
     key = hashlib.sha256(b"\0".join([*content, " ".join(_flags(module)).encode()])).hexdigest()[:16]
     return cache_folder() / "tools" / f"{module}-{key}"
 
 
 def _built(module: str, names: list[str], progress: Progress) -> dict[str, Path]:
-    home = _home(module)
-    programs = {name: home / name for name in names}
+    place = home(module)
+    programs = {name: place / name for name in names}
     if all(path.exists() for path in programs.values()):
         return programs
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".lock").open("w") as lock:
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at it
         missing = [name for name, path in programs.items() if not path.exists()]
         if missing:
-            _build(module, missing, home, progress)
+            _build(module, missing, place, progress)
     return programs
 
 
-def _build(module: str, names: list[str], home: Path, progress: Progress) -> None:
+def _build(module: str, names: list[str], place: Path, progress: Progress) -> None:
     needed = re.search(r"^go (\S+)", (MODULES / module / "go.mod").read_text(), re.MULTILINE)
     assert needed is not None
     progress(f"{', '.join(names)}: modules", 0, 0)
@@ -178,7 +179,7 @@ def _build(module: str, names: list[str], home: Path, progress: Progress) -> Non
     packages = [TOOLS[name].package for name in names]
     listed = _go([go, "list", *_flags(module), "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}", *packages], module)
     stale = len(listed.split())
-    with tempfile.TemporaryDirectory(dir=home) as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         command = [str(go), "build", "-v", *_flags(module), "-o", f"{folder}/", *packages]
         process = subprocess.Popen(  # noqa: S603
             command, cwd=MODULES / module, env=environment(), stderr=subprocess.PIPE, text=True
@@ -191,7 +192,7 @@ def _build(module: str, names: list[str], home: Path, progress: Progress) -> Non
         if process.wait() != 0:
             raise UnavailableError(f"go build of {', '.join(names)} failed: {' | '.join(said[-5:])}", _remedy())
         for name, package in zip(names, packages, strict=True):
-            (Path(folder) / _output(package)).rename(home / name)
+            (Path(folder) / _output(package)).rename(place / name)
 
 
 def _output(package: str) -> str:

@@ -28,6 +28,7 @@ def wait_for(
     look: Callable[[], Found | NotYet],
     *,
     timeout_s: float = 30.0,
+    every_s: float = EVERY_S,
     account: Callable[[], str] | None = None,
 ) -> Found:
     """Look again and again until there is something other than NotYet; returns it.
@@ -45,7 +46,7 @@ def wait_for(
             history.append((elapsed_s, found.seen))
         if elapsed_s > timeout_s:
             break
-        time.sleep(EVERY_S)
+        time.sleep(every_s)
     lines = [f"waited {timeout_s:g} s in vain for {what}; seen:"]
     if len(history) > SHOWN:
         lines.append(f"  ({len(history) - SHOWN} changes before)")

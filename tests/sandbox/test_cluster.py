@@ -1,0 +1,141 @@
+"""The cluster as a whole: thousands of simulated nodes, several schedulers, and nothing left after three runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox import cgroups, isolation, objects, rundir
+from sandbox.api import Manifest
+from sandbox.controlplane import ControlPlane, ControlPlaneOptions
+from sandbox.errors import StartError, WaitTimeoutError
+from sandbox.fakenodes import RUN_TIME
+from sandbox.preflight import check
+from sandbox.pytest_plugin import had_or_skipped
+from sandbox.schedulers import SchedulerOptions, SecondScheduler
+from sandbox.testbed import Testbed
+from sandbox.waiting import NotYet, wait_for
+
+ROOT = Path(__file__).parents[2]
+MANY = 1000
+RUN = """
+import sys, time
+from sandbox.controlplane import ControlPlane
+from sandbox.node import Node
+with ControlPlane.start() as plane, Node.start(plane, "real-1") as node:
+    print(plane.directory, node.paths.directory, flush=True)
+    if sys.argv[1] == "waits":
+        time.sleep(600)
+"""
+
+
+def test_a_thousand_simulated_nodes_become_ready(testbed: Testbed) -> None:
+    names = testbed.add_nodes(*(objects.node(f"many-{number}") for number in range(MANY)))
+    assert len(names) == MANY
+
+
+def test_pods_on_simulated_nodes_run_complete_and_go(testbed: Testbed) -> None:
+    testbed.add_nodes(objects.node("stages"))
+    pod = objects.pod(testbed.namespace, "short")
+    pod["metadata"]["annotations"] = {RUN_TIME: "1s"}
+    testbed.run(pod)
+    testbed.api.wait(pod, lambda stored: stored["status"]["phase"] == "Succeeded" or "it runs")
+    endless = objects.pod(testbed.namespace, "endless")
+    testbed.run(endless)
+    testbed.api.delete(endless)
+    testbed.api.wait_gone(endless)
+
+
+def test_an_unmet_wait_tells_what_was_seen_and_the_events(testbed: Testbed) -> None:
+    testbed.add_nodes(objects.node("small", capacity={"cpu": "1"}))
+    pod = objects.pod(testbed.namespace, "big")
+    pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "8"}}
+    with pytest.raises(WaitTimeoutError) as fault:
+        testbed.run(pod, timeout_s=2.0)
+    assert f"waited 2 s in vain for Pod {testbed.namespace}/big to run; seen:" in str(fault.value)
+    assert "PodScheduled: 0/1 nodes are available: 1 Insufficient cpu" in str(fault.value)
+    assert "FailedScheduling: 0/1 nodes are available" in str(fault.value)
+
+
+def test_a_second_scheduler_schedules_its_pods_alone(testbed: Testbed) -> None:
+    testbed.add_nodes(objects.node("second"))
+    options = SchedulerOptions(configuration={"profiles": [{"schedulerName": "second"}]})
+    scheduler = SecondScheduler.start(testbed.control_plane, "second-scheduler", options)
+    testbed.run(objects.pod(testbed.namespace, "ours", scheduler="second"))
+    scheduler.stop()
+    orphan = objects.pod(testbed.namespace, "orphan", scheduler="second")
+    with pytest.raises(WaitTimeoutError):
+        testbed.run(orphan, timeout_s=1.0)
+
+
+def test_replicas_of_a_scheduler_elect_a_leader_by_their_host_names(testbed: Testbed) -> None:
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+    lease["metadata"] = {"namespace": "kube-system", "name": "kube-scheduler"}
+    configuration = {
+        "profiles": [{"schedulerName": "elected"}],
+        "leaderElection": {"leaderElect": True, "leaseDuration": "15s", "renewDeadline": "10s", "retryPeriod": "1s"},
+    }
+    replicas = [
+        SecondScheduler.start(
+            testbed.control_plane, name, SchedulerOptions(configuration=configuration, hostname=f"{name}-host")
+        )
+        for name in ("elected-1", "elected-2")
+    ]
+
+    def holder(stored: Manifest) -> str:
+        return str(stored["spec"].get("holderIdentity", "")).partition("_")[0]
+
+    first = holder(testbed.api.wait(lease, lambda stored: holder(stored).startswith("elected-") or "no holder"))
+    replicas[first == "elected-2-host"].stop()
+    other = "elected-1-host" if first == "elected-2-host" else "elected-2-host"
+    testbed.api.wait(lease, lambda stored: holder(stored) == other or f"held by {holder(stored)}")
+    for replica in replicas:
+        replica.stop()
+
+
+def test_a_component_that_refuses_its_flags_is_reported_with_its_log() -> None:
+    options = ControlPlaneOptions(feature_gates={"NoSuchGate": True})
+    with pytest.raises(StartError, match=r"kube-apiserver ended with 1(.|\n)*unrecognized feature gate: NoSuchGate"):
+        had_or_skipped(lambda: ControlPlane.start(options))
+
+
+def residue() -> dict[str, object]:
+    """What a sandbox could leave on the machine."""
+    processes = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if _is_ours(path)]
+    return {
+        "processes": processes,
+        "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "dovetail" in line],
+        "cgroups": [str(group) for hierarchy in cgroups.hierarchies() for group in hierarchy.glob("dovetail-*")],
+        "folders": [path.name for path in rundir.base().iterdir() if path.is_dir() and path.name != "logs"],
+        "sockets": [line for line in Path("/proc/net/unix").read_text().splitlines() if str(rundir.base()) in line],
+        "sysctls": {name: Path(f"/proc/sys/{name}").read_text() for name in isolation.SYSCTLS},
+        "machine": [path for folder in isolation.COVERED for path in sorted(Path(folder).iterdir())],
+    }
+
+
+def _is_ours(environ: Path) -> bool:
+    try:
+        return f"{rundir.OWNER}={rundir.base()}".encode() in environ.read_bytes()
+    except OSError:
+        return False
+
+
+def test_three_runs_leave_nothing_however_they_end(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    had_or_skipped(check)
+    monkeypatch.setenv("DOVETAIL_SANDBOX_DIR", str(tmp_path_factory.mktemp("d")))
+    before = residue()
+    for ending in ("returns", signal.SIGINT, signal.SIGKILL):
+        argv = [sys.executable, "-c", RUN, "returns" if ending == "returns" else "waits"]
+        with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, process_group=0) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline(), "it did not start; its standard error says why"
+            if isinstance(ending, signal.Signals):
+                os.killpg(process.pid, ending)
+        wait_for(f"nothing to be left after {ending}", lambda: residue() == before or NotYet(str(residue())))
