@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import re
@@ -13,7 +14,7 @@ from dra_driver.publish import resource_slices
 from tests.dra_driver.apirules import Pool
 from tests.dra_driver.nodes import GEOMETRIES, gpu, node
 from tests.dra_driver.physics import GpuHardware, Partition, Share, Tenant, Whole
-from topology.mig import MigGeometry, MigProfile
+from topology.mig import MigEngines, MigGeometry, MigProfile
 from topology.modes import MigMode, Sharing
 
 MEMORY_MIB = 81559
@@ -134,7 +135,8 @@ def test_a_share_without_amounts_gets_all_memory_and_reserves_no_compute() -> No
     share = ("gpu-0-time-slicing", dict[str, int]())
     assert pool.admits([share])
     assert not pool.admits([share, ("gpu-0-time-slicing", {"memory": MIB})])
-    assert pool.admits([("gpu-0-time-slicing", {"memory": MIB})] * 100)
+    others = [("gpu-0-time-slicing", {"memory": MIB})] * 100
+    assert pool.admits([*others, ("gpu-0-time-slicing", {"memory": MIB, "computeMilli": 1000})])
 
 
 def test_a_gpu_that_is_not_shared_nor_partitioned_needs_no_counters() -> None:
@@ -171,6 +173,16 @@ def test_limits_that_no_engine_implies_are_counted_too() -> None:
     assert admits((1, 0), (1, 1), (1, 2), (3, 3))
     assert not admits((2, 0), (2, 1))
     assert not admits((2, 0), (3, 1))
+
+
+def test_a_limit_holds_although_the_engines_would_just_suffice() -> None:
+    media = limited("1g.8gb+me", 1, takes=1)
+    media = dataclasses.replace(media, engines=MigEngines(jpeg=1))
+    whole = MigProfile(name="4g", profile_id=0, compute_slices=4, starts=(0,), size=4, engines=MigEngines(jpeg=2))
+    geometry = MigGeometry(id="x", products=("X",), memory_slices=4, compute_slices=4, profiles=(media, whole))
+    pool = Pool(resource_slices(node(gpu(geometry))))
+    names = device_names(pool)
+    assert not pool.admits([(names[Partition(1, 0)], {}), (names[Partition(1, 1)], {})])
 
 
 def test_sizes_that_a_driver_rounds_up_do_not_forbid_what_fits() -> None:
