@@ -6,22 +6,26 @@ This module only decodes options and prints; what computes is imported when the 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import dovetail
+from dovetail.dask_option import DaskAddress, dask_cluster
 from dovetail.output import Column, OutputFormat, Value, print_rows
 from dovetail.progress import progress_bar
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from simulator.errors import ClusterError
     from simulator.quality.lines import Line
     from simulator.quality.result import Quality
     from simulator.quality.runs import Figure
     from simulator.quality.verdict import Verdict
 
+EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 bench_app = typer.Typer(help="Measure the policies on benchmarks of their quality.", no_args_is_help=True)
@@ -62,6 +66,7 @@ def quality(
     ] = None,
     arrivals: Annotated[int, typer.Option(min=0, help="Arrivals of a run of L, M2, M3; 0: as the protocol says.")] = 0,
     jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 is one per core.")] = 1,
+    dask: DaskAddress = "",
     out: Annotated[Path, typer.Option(help="Folder for quality.json and quality.html.")] = Path("dovetail-quality"),
     output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How the tables are printed.")] = (
         OutputFormat.TABLE
@@ -78,12 +83,13 @@ def quality(
     except InvalidInputError as error:
         raise typer.BadParameter(str(error)) from error
     cases = plan(suites, seeds, first_seed=first_seed, arrivals=arrivals)
-    with progress_bar(len(cases)) as step:
-        runs = run_cases(cases, jobs=jobs or _cores(), progress=step)
+    losses: list[ClusterError] = []
+    with dask_cluster(dask, jobs) as cluster, progress_bar(len(cases)) as step:
+        runs = run_cases(cases, jobs=jobs or _cores(), cluster=cluster, progress=step, lost=losses.append)
     found = quality_of(tuple(runs), suites, dovetail.__version__, complete=len(runs) == len(cases))
     write_quality(found, out)
     _print(found, output)
-    _finish(found, out, output)
+    _finish(found, out, output, losses)
 
 
 def _print(found: Quality, output: OutputFormat) -> None:
@@ -108,7 +114,7 @@ def _column(figure: Figure) -> Column:
     return Column(figure.key, figure.head.upper(), figure.digits)
 
 
-def _finish(found: Quality, out: Path, output: OutputFormat) -> None:
+def _finish(found: Quality, out: Path, output: OutputFormat, losses: Sequence[ClusterError]) -> None:
     """Write the page and say where it is; an interrupted benchmark ends with its own code."""
     from simulator.result import write_text
 
@@ -120,6 +126,9 @@ def _finish(found: Quality, out: Path, output: OutputFormat) -> None:
         typer.echo(f"report: {write_text(out / FILE_NAME, render_quality(found))}", err=aside)
     else:
         typer.echo("no run was finished", err=aside)
+    if losses:
+        typer.echo(f"dovetail: {losses[0]} (kept {len(found.runs)} finished runs)", err=True)
+        raise typer.Exit(EXIT_FAILED)
     if not found.complete:
         typer.echo(f"interrupted: kept {len(found.runs)} finished runs", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
