@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 WORKERS ?= 2
 
-.PHONY: setup demo test soak lint bench lock clean
+.PHONY: setup demo sandbox tools test soak lint bench lock clean
 
 setup: $(STAMP)
 
@@ -24,7 +24,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: lint
+# A cluster of simulated GPU nodes to play with; `dovetail sandbox down` ends it.
+sandbox: setup
+	$(BIN)/dovetail sandbox up
+
+# The programs of the tests' cluster, built once per machine. What cannot be had makes its tests skip.
+tools: setup
+	$(BIN)/python -m sandbox.provision
+
+test: lint tools
 	$(BIN)/python -m pytest -m 'not soak' -n $(WORKERS) --dist loadfile -q
 
 soak: setup

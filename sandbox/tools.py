@@ -181,15 +181,15 @@ def _build(module: str, names: list[str], place: Path, progress: Progress) -> No
     stale = len(listed.split())
     with tempfile.TemporaryDirectory(dir=place) as folder:
         command = [str(go), "build", "-v", *_flags(module), "-o", f"{folder}/", *packages]
-        process = subprocess.Popen(  # noqa: S603
-            command, cwd=MODULES / module, env=environment(), stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
         said: list[str] = []
-        for line in process.stderr:
-            said.append(line.rstrip())
-            progress(", ".join(names), min(len(said), stale), stale)
-        if process.wait() != 0:
+        with subprocess.Popen(  # noqa: S603
+            command, cwd=MODULES / module, env=environment(), stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                said.append(line.rstrip())
+                progress(", ".join(names), min(len(said), stale), stale)
+        if process.returncode != 0:
             raise UnavailableError(f"go build of {', '.join(names)} failed: {' | '.join(said[-5:])}", _remedy())
         for name, package in zip(names, packages, strict=True):
             (Path(folder) / _output(package)).rename(place / name)
