@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from sandbox.programs import ISOLATE
 
 RUNTIMES = ("kubelet", "containerd")
 APT = "apt-get install -y --no-install-recommends runc busybox-static"
+EXEC_S = 0.1
 DYNAMIC_LINKER = b"/lib64/ld-linux"
 
 
@@ -41,19 +43,28 @@ def check() -> MachinePrograms:
 
 def refuse_foreign_runtime() -> None:
     """Raise ForeignRuntimeError when a kubelet or containerd runs here that no sandbox started."""
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
+    suspects = _foreign_runtimes()
+    if suspects:
+        time.sleep(EXEC_S)  # one of ours may be between its start and its environment
+        suspects &= _foreign_runtimes()
+    for name, pid in sorted(suspects):
+        raise ForeignRuntimeError(
+            f"a {name} that is not ours runs here (process {pid})",
+            "stop it, or use another machine: two of them would fight over cgroups and containers",
+        )
+
+
+def _foreign_runtimes() -> set[tuple[str, int]]:
+    """Name and number of each runtime without the variable that every program of a sandbox inherits."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
         try:
             name = (process / "comm").read_text().strip()
-            ours = f"{rundir.OWNER}=".encode() in (process / "environ").read_bytes() if name in RUNTIMES else True
+            if name in RUNTIMES and f"{rundir.OWNER}=".encode() not in (process / "environ").read_bytes():
+                found.add((name, int(process.name)))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if not ours:
-            raise ForeignRuntimeError(
-                f"a {name} that is not ours runs here (process {process.name})",
-                "stop it, or use another machine: two of them would fight over cgroups and containers",
-            )
+    return found
 
 
 def _missing_rights() -> Iterator[str]:

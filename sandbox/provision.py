@@ -77,8 +77,8 @@ def main() -> int:
             tools.provide(tools.NODE, progress=progress)
         except UnavailableError as lack:
             lacks.append(f"a real node: {lack}")
-    for lack in lacks:
-        console.print(f"without {lack}", soft_wrap=True)
+    for line in lacks:
+        console.print(f"without {line}", soft_wrap=True)
     return 1 if lacks and os.environ.get("CI") == "true" else 0
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sandbox import objects
+from sandbox.errors import ForeignRuntimeError
 from sandbox.node import Node
+from sandbox.preflight import refuse_foreign_runtime
 from sandbox.testbed import Testbed
+from sandbox.waiting import NotYet, wait_for
 from tests.sandbox import draplugin
 
 DRIVER = "gpu.node.test"
@@ -60,3 +66,34 @@ def test_only_the_container_with_the_claim_gets_the_device(gpus: Testbed) -> Non
         "stat: can't stat '/dev/gpu-0': No such file or directory",
         "sh: can't open /tmp/own: Operation not permitted",
     ]
+
+
+def test_two_nodes_run_side_by_side_and_leave_each_other_alone(node: Node, testbed: Testbed) -> None:
+    """A kubelet kills containers that it does not know: each needs a containerd of its own."""
+    with Node.start(testbed.control_plane, "real-2") as second:
+        names = [node.name, second.name]
+        pods = [objects.pod(testbed.namespace, f"on-{name}", nodeName=name) for name in names]
+        uids = [testbed.run(pod)["status"]["containerStatuses"][0]["containerID"] for pod in pods]
+        second.programs.kill("kubelet")
+        second.programs.restart("kubelet")
+        third = objects.pod(testbed.namespace, "third", nodeName=second.name)
+        testbed.run(third)  # by now the restarted kubelet has looked at all containers that it sees
+        again = [testbed.api.get(pod)["status"]["containerStatuses"][0] for pod in pods]
+        assert [(status["containerID"], status["restartCount"]) for status in again] == [(uid, 0) for uid in uids]
+        testbed.remove_workload()
+    testbed.api.wait_gone(second.reference)
+
+
+def test_a_foreign_runtime_is_refused(node: Node, tmp_path: Path) -> None:
+    """Neither our own containerd nor anything else counts, and the refusal names the process."""
+    refuse_foreign_runtime()
+    foreign = shutil.copy(shutil.which("sleep") or "", tmp_path / "kubelet")
+    with subprocess.Popen([foreign, "7654"]) as process:
+        refusal = rf"a kubelet that is not ours runs here \(process {process.pid}\); stop it"
+        try:
+            comm = Path(f"/proc/{process.pid}/comm")
+            wait_for("its name", lambda: comm.read_text() == "kubelet\n" or NotYet(comm.read_text()))
+            with pytest.raises(ForeignRuntimeError, match=refusal):
+                refuse_foreign_runtime()
+        finally:
+            process.kill()
