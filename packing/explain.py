@@ -89,7 +89,7 @@ def explain(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Exp
     if unknown.any():
         place(fabric, usage, demand, policy)
         memory = memory_of(usage, policy)
-        scores = memory.cache.scores[memory.row(c)]
+        scores = memory.cache.scores[memory.row(c), : len(fabric.nodes)]
         rows[unknown & (scores > UNDECIDED), 0] = codes.FITS
     never = rows[:, 0] == codes.NEVER_LINKED
     if never.any():

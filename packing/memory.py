@@ -1,4 +1,4 @@
-"""What a policy remembers of a usage between decisions: scores by node version, for the demand classes seen last.
+"""What a policy remembers of a usage between decisions: the scores of all nodes, for the demand classes seen last.
 
 Never an input of a decision: forgetting costs time, not sense. Bounded, since a live cluster may see any number of
 demands.
@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
-from packing.kernels.arrays import NONE, Cache, new_cache, new_choice, new_local
+import numpy as np
+
+from packing.kernels.arrays import NONE, Cache, new_choice, new_local
+from packing.kernels.maxima import empty_trees, level_starts
 from packing.model import MAX_REQUESTS_PER_POD
 from packing.policy import Policy
 from packing.usage import Usage
 
 BUDGET_BYTES = 256 * 2**20
 """Most memory for scores of one policy on one usage."""
-BYTES_PER_SCORE = 16
+BYTES_PER_SCORE = 10
+"""A score, and its part of the maxima above it, a seventh of a score; rounded up."""
 FEWEST_ROWS = 32
 FIRST_ROWS = 8
 
@@ -26,11 +30,19 @@ class Memory:
 
     def __init__(self, nodes: int, fgd_sizes: int, *, rows: int = FIRST_ROWS, max_rows: int = 0) -> None:
         """Start with `rows` rows; by default as many may come as the budget holds for `nodes` nodes."""
-        self._nodes = nodes
-        self._fgd_sizes = fgd_sizes
         self.max_rows = max_rows or max(FEWEST_ROWS, BUDGET_BYTES // (BYTES_PER_SCORE * max(1, nodes)))
         self._row_of: OrderedDict[int, int] = OrderedDict()
-        self.cache = new_cache(rows, nodes, fgd_sizes)
+        levels = level_starts(nodes)
+        self.cache = Cache(
+            scores=empty_trees(rows, levels),
+            levels=levels,
+            seen=np.full(rows, NONE, dtype=np.int64),
+            changed=np.zeros(nodes, dtype=np.int64),
+            worth=np.zeros(nodes, dtype=np.int64),
+            frag=np.zeros(nodes, dtype=np.float64),
+            node_seen=np.full(nodes, NONE, dtype=np.int64),
+            frag_scratch=np.zeros((2, fgd_sizes), dtype=np.int64),
+        )
         self.local = new_local(MAX_REQUESTS_PER_POD + 1)
         self.choice = new_choice(MAX_REQUESTS_PER_POD)
 
@@ -52,10 +64,11 @@ class Memory:
         """Make room for at least `rows` rows."""
         if rows <= len(self.cache.scores):
             return
-        grown: Cache = new_cache(min(self.max_rows, 2 * rows), self._nodes, self._fgd_sizes)
-        for old, new in zip(self.cache, grown, strict=True):
-            new[tuple(slice(0, size) for size in old.shape)] = old
-        self.cache = grown
+        old = self.cache
+        more = min(self.max_rows, 2 * rows) - len(old.seen)
+        scores = np.concatenate([old.scores, empty_trees(more, old.levels)])
+        seen = np.concatenate([old.seen, np.full(more, NONE, dtype=np.int64)])
+        self.cache = old._replace(scores=scores, seen=seen)
 
 
 _memories: WeakKeyDictionary[Usage, WeakKeyDictionary[Policy, Memory]] = WeakKeyDictionary()

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from packing.fabric import Fabric
 from packing.kernels.arrays import NONE, UNDECIDED, Choice
 from packing.kernels.decide import decide
+from packing.kernels.jit import direct
 from packing.memory import memory_of
 from packing.model import Demand, Devices, Placement
 from packing.policy import Policy
 from packing.usage import Usage
+
+_decide = direct(decide)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +34,15 @@ class Decision:
 def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decision:
     """Decide node and devices for one pod. `usage` is left as it is; `usage.apply` makes the decision so.
 
-    The best score wins; among equals the node of lowest rank, then name. With `usage` of a hundred nodes or a hundred
-    thousand, a demand class seen before costs a pass over the scores and a re-scoring of the nodes that changed.
+    The best score wins; among equals the node of lowest rank, then name. On a hundred nodes or a hundred thousand, a
+    demand class seen before costs a re-scoring of the nodes that changed since, and no pass over the others.
     """
     assert usage.fabric is fabric, "usage and fabric belong together"
     assert policy.fabric is fabric, "the policy was made for another fabric"
     c = usage.classes.index(demand)
     memory = memory_of(usage, policy)
     row = memory.row(c)
-    node = decide(
+    node = _decide(
         fabric.arrays,
         usage.arrays,
         policy.arrays,
@@ -51,7 +54,8 @@ def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decis
         memory.choice,
     )
     if node == NONE:
-        undecided = len(demand.requests) > 1 and bool((memory.cache.scores[row] == UNDECIDED).any())
+        # The last entry of a row is its highest score.
+        undecided = bool(memory.cache.scores[row, -1] == UNDECIDED)
         return Decision(demand=demand, placement=None, undecided=undecided)
     return Decision(
         demand=demand,

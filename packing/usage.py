@@ -1,7 +1,8 @@
 """What is in use: the only mutable state of the core, changed by `apply`, `release` and `rollback` alone.
 
-Every change of a node raises its version, also a rollback, so that nothing remembered of a node is ever mistaken for
-the present. A decision made on an older state is refused, with nothing changed, where its devices are no longer free.
+Every change of a node gives it a version of its own, the number of the change, also a rollback, so that nothing
+remembered of a node is ever mistaken for the present. A decision made on an older state is refused, with nothing
+changed, where its devices are no longer free.
 """
 
 from __future__ import annotations
@@ -34,15 +35,22 @@ from packing.kernels.arrays import (
     SLICES,
     USE,
     Choice,
+    Ints,
     UsageArrays,
 )
 from packing.kernels.commit import commit
 from packing.kernels.devices import partition_starts, set_all_idle, share_fits
+from packing.kernels.jit import direct
 from packing.model import ClaimId, Demand, Placement
 from topology.errors import InvalidInputError
 from topology.mig import MigGeometry
 
 Checkpoint = NewType("Checkpoint", int)
+
+_change_node = direct(commit)
+_choice_milli = direct(choice_milli)
+_partition_starts = direct(partition_starts)
+_share_fits = direct(share_fits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class Usage:
         """Return how much GPU `claim` holds, in thousandths of a GPU (`packing.kernels.amounts`)."""
         held = self.claims[claim]
         arrays = self.classes.arrays
-        return int(choice_milli(self.fabric.arrays, arrays, held.demand_class, held.node, held.choice()))
+        return int(_choice_milli(self.fabric.arrays, arrays, held.demand_class, held.node, held.choice()))
 
     def checkpoint(self) -> Checkpoint:
         """Start remembering changes; `rollback` or `forget` ends it. Checkpoints nest."""
@@ -138,7 +146,9 @@ class Usage:
             self._log.append((claim, held, sign))
 
     def _change(self, claim: ClaimId, held: Held, sign: int) -> None:
-        commit(self.fabric.arrays, self.arrays, self.classes.arrays, held.demand_class, held.node, held.choice(), sign)
+        _change_node(
+            self.fabric.arrays, self.arrays, self.classes.arrays, held.demand_class, held.node, held.choice(), sign
+        )
         if sign > 0:
             self.claims[claim] = held
         else:
@@ -213,9 +223,9 @@ def _fits(usage: Usage, held: Held, u: int, *, running: bool) -> bool:
                 return False
         elif unit[KIND] == KIND_PARTITION:
             p, start = held.profiles[u], held.starts[u]
-            if p == NONE or start < 0 or not partition_starts(fabric, p, g, g, gpus) >> start & 1:
+            if p == NONE or start < 0 or not _partition_starts(fabric, p, g, g, gpus) >> start & 1:
                 return False
-        elif not share_fits(fabric, unit, g, g, gpus):
+        elif not _share_fits(fabric, unit, g, g, gpus):
             return False
     return True
 
@@ -267,5 +277,12 @@ def _all_free(fabric: Fabric) -> UsageArrays:
         gpus=gpus,
         hosted=np.zeros((len(fabric.nodes), HOSTED_KINDS), dtype=np.int64),
         version=np.zeros(len(fabric.nodes), dtype=np.int64),
+        recent=_ring(len(fabric.nodes)),
         events=np.zeros(1, dtype=np.int64),
     )
+
+
+def _ring(nodes: int) -> Ints:
+    """[nodes + 1, 2] the nodes in a ring, in index order, none of them changed yet."""
+    at = np.arange(nodes + 1, dtype=np.int64)
+    return np.ascontiguousarray(np.stack([np.roll(at, 1), np.roll(at, -1)], axis=1))

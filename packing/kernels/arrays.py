@@ -62,6 +62,10 @@ MEMORY: Final = 1
 IDLE: Final = 2
 """GPUs that nobody uses and that may run pods, bit mask."""
 
+# Columns of `UsageArrays.recent`.
+NEWER: Final = 0
+OLDER: Final = 1
+
 # Columns of a unit (`DemandArrays.units`).
 KIND: Final = 0
 COUNT: Final = 1
@@ -136,7 +140,8 @@ class UsageArrays(NamedTuple):
     nodes: Ints  # [N, 3] columns CPU (millicores left), MEMORY (MiB left), IDLE
     gpus: Ints  # [G, 6] columns USE, LEFT, MEMORY_LEFT, SLICES, EXCLUSIVE, HELD
     hosted: Ints  # [N, 18] units by HOSTED_*
-    version: Ints  # [N] grows with every change of the node, never returns to a former value
+    version: Ints  # [N] the event that changed the node last; 0 = none
+    recent: Ints  # [N + 1, 2] ring of all nodes, columns NEWER, OLDER: row N, then by last change, the latest first
     events: Ints  # [1] changes so far, cluster-wide
 
 
@@ -189,10 +194,12 @@ class PolicyArrays(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """What was computed of a node at which version; a row per demand class remembered, and one for the node itself."""
+    """What was computed at which event: a row per demand class remembered, and what is true of the node itself."""
 
-    scores: Ints  # [R, N]
-    seen: Ints  # [R, N] version of the node when `scores` was computed; NONE = never
+    scores: Ints  # [R, T] scores by node, then the maxima above them (`packing.kernels.maxima`)
+    levels: Ints  # [L] where each level of a row of `scores` starts
+    seen: Ints  # [R] events when the row was computed; NONE = never
+    changed: Ints  # [N] work space: nodes to score anew
     worth: Ints  # [N] default policy
     frag: Floats  # [N] FGD
     node_seen: Ints  # [N] version of the node when `worth` or `frag` was computed
@@ -215,15 +222,3 @@ def new_local(levels: int) -> Ints:
 def new_choice(units: int) -> Choice:
     """Return an empty choice for demands of up to `units` units."""
     return Choice(*(np.full(max(1, units), NONE, dtype=np.int64) for _ in range(3)))
-
-
-def new_cache(rows: int, nodes: int, fgd_sizes: int) -> Cache:
-    """Return an empty cache for a policy whose typical pods have so many distinct sizes."""
-    return Cache(
-        scores=np.full((rows, nodes), INFEASIBLE, dtype=np.int64),
-        seen=np.full((rows, nodes), NONE, dtype=np.int64),
-        worth=np.zeros(nodes, dtype=np.int64),
-        frag=np.zeros(nodes, dtype=np.float64),
-        node_seen=np.full(nodes, NONE, dtype=np.int64),
-        frag_scratch=np.zeros((2, fgd_sizes), dtype=np.int64),
-    )

@@ -12,14 +12,31 @@ from packing.kernels.arrays import (
     KIND_PARTITION,
     KIND_WHOLE,
     MEMORY,
+    NEWER,
+    OLDER,
     UNITS,
     Choice,
     DemandArrays,
     FabricArrays,
+    Ints,
     UsageArrays,
 )
 from packing.kernels.devices import give_back, idle_gpus, take
-from packing.kernels.jit import hot_kernel
+from packing.kernels.jit import hot_kernel, inner_kernel
+
+
+@inner_kernel
+def _changed_last(recent: Ints, node: int) -> None:
+    """Move a node to the front of the ring of changes."""
+    ring = recent.shape[0] - 1
+    newer, older = recent[node, NEWER], recent[node, OLDER]
+    recent[newer, OLDER] = older
+    recent[older, NEWER] = newer
+    first = recent[ring, OLDER]
+    recent[node, NEWER] = ring
+    recent[node, OLDER] = first
+    recent[first, NEWER] = node
+    recent[ring, OLDER] = node
 
 
 @hot_kernel
@@ -44,5 +61,6 @@ def commit(
                 else:
                     give_back(fabric, unit, g, g, profile, start, usage.gpus)
     usage.nodes[node, IDLE] = idle_gpus(fabric, fabric.node_shape[node], first, usage.gpus[first:last])
-    usage.version[node] += 1
     usage.events[0] += 1
+    usage.version[node] = usage.events[0]
+    _changed_last(usage.recent, node)

@@ -46,7 +46,7 @@ def test_every_policy_decides_as_the_reference(policy, nodes, mix, history, seed
 def scores(world, demand):
     """Return the score of every node in tie order, None where it cannot serve."""
     memory = memory_of(world.usage, world.policy)
-    row = memory.cache.scores[memory.row(world.usage.classes.index(demand))]
+    row = memory.cache.scores[memory.row(world.usage.classes.index(demand)), : len(world.nodes)]
     return [None if score in (INFEASIBLE, UNDECIDED) else int(score) for score in row]
 
 

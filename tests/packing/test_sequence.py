@@ -59,7 +59,7 @@ def test_the_first_1500_arrivals_of_openb_go_where_one_by_one_they_would(policy)
 def test_any_row_goes_where_one_by_one_it_would_and_uses_as_much(nodes, mix, policy, pods):
     one_by_one, row = World.of(nodes, mix, policy), World.of(nodes, mix, policy)
     assert at_once(row, pods) == step_by_step(one_by_one, pods)
-    for name in ("nodes", "gpus", "hosted", "version", "events"):
+    for name in ("nodes", "gpus", "hosted", "version", "recent", "events"):
         assert np.array_equal(getattr(row.usage.arrays, name), getattr(one_by_one.usage.arrays, name)), name
 
 
