@@ -15,7 +15,7 @@ import typer
 import dovetail
 from dovetail.dask_option import DaskAddress, dask_cluster
 from dovetail.output import Column, OutputFormat, Value, print_rows
-from dovetail.progress import progress_bar
+from dovetail.progress import note_compiling, progress_bar
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ FIRST_COLUMNS = (
     Column("policy", "POLICY"),
     Column("seeds", "SEEDS"),
 )
-SUITES_IN_WORDS = "L (links of multi-GPU jobs), M (MIG)"
+SUITES_IN_WORDS = "L (links of multi-GPU jobs), M (MIG), R (jobs that wait), X (one mixed pool), P (the fill benchmark)"
 VERSUS_COLUMN = Column("versus", "DIFFERENCE (PAIRED, +- STANDARD ERROR)")
 GATE_COLUMNS = (
     Column("cell", "CELL"),
@@ -64,7 +64,7 @@ def quality(
     first_seed: Annotated[
         int | None, typer.Option(min=0, help="Number of the first run, for tuning; without it as the protocol says.")
     ] = None,
-    arrivals: Annotated[int, typer.Option(min=0, help="Arrivals of a run of L, M2, M3; 0: as the protocol says.")] = 0,
+    arrivals: Annotated[int, typer.Option(min=0, help="Arrivals of a run (not M1, P); 0: as the protocol says.")] = 0,
     jobs: Annotated[int, typer.Option(min=0, help="Worker processes; 0 is one per core.")] = 1,
     dask: DaskAddress = "",
     out: Annotated[Path, typer.Option(help="Folder for quality.json and quality.html.")] = Path("dovetail-quality"),
@@ -75,14 +75,17 @@ def quality(
     """Measure how well the default policy and its peers place the same arrivals."""
     from simulator.quality.cases import plan
     from simulator.quality.pool import run_cases
-    from simulator.quality.registry import chosen
+    from simulator.quality.registry import SUITES, chosen
     from simulator.quality.result import quality_of, write_quality
 
     try:
         suites = chosen(suite)
     except InvalidInputError as error:
         raise typer.BadParameter(str(error)) from error
+    for name in suites:
+        SUITES[name].check()
     cases = plan(suites, seeds, first_seed=first_seed, arrivals=arrivals)
+    note_compiling()
     losses: list[ClusterError] = []
     with dask_cluster(dask, jobs) as cluster, progress_bar(len(cases)) as step:
         runs = run_cases(cases, jobs=jobs or _cores(), cluster=cluster, progress=step, lost=losses.append)

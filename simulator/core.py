@@ -18,18 +18,18 @@ class CoreCluster:
         self, nodes: Sequence[Node], counts: Iterable[tuple[Demand, int]], policy: str = DEFAULT_POLICY, seed: int = 0
     ) -> None:
         """Start empty. The policy knows `counts` as the demand mix; `seed` matters to the policy `random` only."""
-        self._fabric, self._usage = pack(Snapshot(nodes=tuple(nodes)))
-        self._policy = make_policy(policy, DemandMix.from_demands(counts), self._fabric, seed=seed)
+        self.fabric, self.usage = pack(Snapshot(nodes=tuple(nodes)))
+        self.policy = make_policy(policy, DemandMix.from_demands(counts), self.fabric, seed=seed)
         self.capacity_milli = WHOLE_MILLI * sum(len(node.shape.gpus) - len(node.unhealthy) for node in nodes)
 
     def try_place(self, demand: Demand, claim: ClaimId) -> int | None:
         """Place `demand` and return the thousandths of GPUs it took; None where it does not fit."""
-        placement = place(self._fabric, self._usage, demand, self._policy).placement
+        placement = place(self.fabric, self.usage, demand, self.policy).placement
         if placement is None:
             return None
-        self._usage.apply(claim, demand, placement)
-        return self._usage.taken_milli(claim)
+        self.usage.apply(claim, demand, placement)
+        return self.usage.taken_milli(claim)
 
     def release(self, claim: ClaimId) -> None:
         """Give back what `claim` holds."""
-        self._usage.release(claim)
+        self.usage.release(claim)

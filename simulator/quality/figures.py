@@ -38,7 +38,7 @@ def trade(lines: Sequence[Line]) -> Drawing:
                 xerr=accepted.error,
                 yerr=ideal.error,
                 color=look(line.policy, OURS).marker,
-                marker="*" if line.policy == OURS else MARKERS[at % len(MARKERS)],
+                marker=_marker(line.policy, at),
                 markersize=13 if line.policy == OURS else 6,
                 linestyle="none",
                 label=line.policy,
@@ -84,6 +84,63 @@ def bars(lines: Sequence[Line], measure: Measure, axis: str, scenario: str) -> D
         where = f"{scenario} at load {load}" if load else scenario
         caption = f"{axis}; {where}. The axis does not start at 0."
         return to_drawing(figure, f"{suite}, {where}", caption)
+
+
+def by_kind(lines: Sequence[Line], measures: Sequence[Measure], axis: str, kinds: str) -> Drawing:
+    """Draw one figure of a cell for several kinds of job, a line per policy; the scale is logarithmic above 1."""
+    suite, scenario, load = lines[0].cell
+    with house_style(f"{suite}-{scenario}-{load}-by-kind"):
+        figure = Figure(figsize=SIZE_IN, layout="constrained")
+        axes = figure.add_subplot()
+        for at, line in enumerate(lines):
+            drawn = look(line.policy, OURS)
+            axes.plot(
+                range(len(measures)),
+                [line.figures[measure.key].mean for measure in measures],
+                color=drawn.marker,
+                linestyle=drawn.dash,
+                linewidth=drawn.width_pt,
+                marker=_marker(line.policy, at),
+                markersize=5,
+                label=line.policy,
+            )
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.set_ylim(bottom=0.0)
+        axes.set_xticks(range(len(measures)), [measure.head for measure in measures])
+        axes.set_xlabel(kinds)
+        axes.set_ylabel(axis)
+        _legend(axes)
+        caption = f"{axis[0].upper()}{axis[1:]}, by {kinds}, at load {load}. Linear up to 1, logarithmic above."
+        return to_drawing(figure, f"{suite} by {kinds}, load {load}", caption)
+
+
+def marks(cells: Sequence[Sequence[Line]], measure: Measure, axis: str, caption: str) -> Drawing:
+    """Draw one figure of all cells of a suite, a column per scenario and a mark per policy."""
+    with house_style(f"{cells[0][0].suite}-{measure.key}"):
+        figure = Figure(figsize=(2 * SIZE_IN[0], SIZE_IN[1]), layout="constrained")
+        axes = figure.add_subplot()
+        for at, policy in enumerate(dict.fromkeys(line.policy for lines in cells for line in lines)):
+            found = [(x, line) for x, lines in enumerate(cells) for line in lines if line.policy == policy]
+            axes.errorbar(
+                [x for x, _ in found],
+                [line.figures[measure.key].mean for _, line in found],
+                yerr=[line.figures[measure.key].error for _, line in found],
+                color=look(policy, OURS).marker,
+                marker=_marker(policy, at),
+                markersize=11 if policy == OURS else 6,
+                linestyle="none",
+                label=policy,
+                elinewidth=0.8,
+            )
+        axes.set_xticks(range(len(cells)), [lines[0].scenario for lines in cells], rotation=30, ha="right")
+        axes.set_ylim(bottom=0.0)
+        axes.set_ylabel(axis)
+        _legend(axes)
+        return to_drawing(figure, f"{cells[0][0].suite}, {axis}", caption)
+
+
+def _marker(policy: str, at: int) -> str:
+    return "*" if policy == OURS else MARKERS[at % len(MARKERS)]
 
 
 def _legend(axes: Axes) -> None:

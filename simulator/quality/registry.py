@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.quality import linksuite, migsuites, mixedsuite
+from simulator.quality import fillsuite, linksuite, migsuites, mixedsuite, queuesuite
 from simulator.quality.suite import Suite
 from topology.errors import InvalidInputError
 
@@ -15,7 +15,9 @@ SUITES: dict[str, Suite] = {
         migsuites.STATIC,
         migsuites.DYNAMIC,
         migsuites.OPENED,
+        queuesuite.QUEUE,
         mixedsuite.MIXED,
+        fillsuite.FILL,
     )
 }
 

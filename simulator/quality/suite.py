@@ -44,6 +44,8 @@ class Suite:
     """Runs of this suite -> its gates, of those whose cells were run."""
     draw: Callable[[Sequence[Sequence[Line]]], Sequence[Drawing]]
     """Lines by cell -> drawings for the page."""
+    check: Callable[[], None] = lambda: None
+    """Raises InvalidInputError where what the suite reads is missing, before any run has started."""
     complete: Callable[[Sequence[Run]], Sequence[Run]] = list
     """Runs of this suite -> the same with the figures that only all of them together tell."""
 

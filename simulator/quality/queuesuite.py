@@ -1,0 +1,138 @@
+"""Suite R1: what waiting costs. Jobs of the openb trace come and go on its cluster, queued first in, first out.
+
+Backfill: where the oldest job does not fit, younger ones that do may pass it. Nothing is reserved for who is passed
+(`simulator.queueing.BackfillQueue`), so a policy that keeps no room for large jobs lets them wait.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from packing.policy import POLICIES
+from simulator.inputs.workload import Workload, from_openb
+from simulator.quality import openbdata
+from simulator.quality.lines import Line, Mean, best, grouped
+from simulator.quality.queueload import allocated_pct, judge_waits, queue_jobs
+from simulator.quality.runs import Case, Figure, Run, cell_text
+from simulator.quality.suite import OURS, Suite
+from simulator.quality.verdict import Verdict, at_least, compared, mean_figure
+
+if TYPE_CHECKING:
+    from simulator.report.svg import Drawing
+
+SCENARIO = "openb"
+LOADS = (0.8, 0.95, 1.1)
+OVERLOAD = 1.0
+"""From this load on the queue grows without end: a wait says how long was measured, so only allocation is told."""
+BASELINE = "fgd"
+TARGET_SHARE = 0.05
+"""Of the baseline's mean wait that is to be saved."""
+LEFT_OUT = ("worst-fit",)
+
+WAIT = Figure(key="wait_s", head="mean wait s", less_is_better=True)
+ALLOCATED = Figure(key="allocated_pct", head="allocated %")
+SLOWDOWN = Figure(key="slowdown", head="bounded slowdown", digits=3, less_is_better=True)
+BY_SIZE = (
+    Figure(key="wait_cpu_s", head="cpu s", less_is_better=True),
+    Figure(key="wait_share_s", head="share s", less_is_better=True),
+    Figure(key="wait_1_s", head="1 GPU s", less_is_better=True),
+    Figure(key="wait_2_4_s", head="2, 4 GPUs s", digits=1, less_is_better=True),
+    Figure(key="wait_8_s", head="8 GPUs s", digits=1, less_is_better=True),
+)
+"""Mean waits by size of job."""
+
+
+def run(case: Case) -> dict[str, float]:
+    """Return the figures of one run."""
+    from simulator.compiled import compiled_replay
+    from simulator.core import CoreCluster
+
+    cluster = CoreCluster(openbdata.nodes(), _trace().counts(), case.policy, case.seed)
+    gpus = sum(len(node.shape.gpus) for node in openbdata.nodes())
+    jobs, span_s = queue_jobs(_trace(), gpus, case.load, case.seed, case.arrivals)
+    if case.load > OVERLOAD:
+        result = compiled_replay(jobs, cluster, backfill=True, horizon_s=span_s)
+        return {ALLOCATED.key: allocated_pct(result, span_s)}
+    # Nobody comes after the span, but who waits is served: a wait that is cut off would look short.
+    result = compiled_replay(jobs, cluster, backfill=True, horizon_s=math.inf)
+    return judge_waits(result, span_s) | {ALLOCATED.key: allocated_pct(result, span_s)}
+
+
+@cache
+def _trace() -> Workload:
+    return from_openb(openbdata.pods("default"))
+
+
+def rivals(main: Figure, lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """Return the best peer, then the baseline by every main figure."""
+    told = [(main.key, best(main, (line for line in lines if line.policy != OURS)))]
+    told += [(figure.key, BASELINE) for figure in (WAIT, SLOWDOWN, ALLOCATED) if figure.key in lines[0].figures]
+    return list(dict.fromkeys(told))
+
+
+def gates(runs: Sequence[Run]) -> list[Verdict]:
+    """Return the gates: a mean wait no longer than any other policy's, and shorter than the baseline's."""
+    found = []
+    for cell, by_policy in grouped(runs).items():
+        ours = by_policy.get(OURS, [])
+        peers = {policy: theirs for policy, theirs in by_policy.items() if policy != OURS}
+        if not ours or not peers or cell[2] > OVERLOAD:
+            continue
+        least = min(peers, key=lambda peer: mean_figure(WAIT.key, peers[peer]).mean)
+        found.append(_saved(cell_text(cell), ours, peers[least]))
+        if BASELINE in peers:
+            target = TARGET_SHARE * mean_figure(WAIT.key, peers[BASELINE]).mean
+            found.append(_saved(cell_text(cell), ours, peers[BASELINE], round(target, 4)))
+    return found
+
+
+def _saved(cell: str, ours: Sequence[Run], theirs: Sequence[Run], target: float | None = None) -> Verdict:
+    value = compared(WAIT.key, theirs, ours)
+    assert value is not None
+    gate = f"s of mean wait saved against {theirs[0].case.policy}, at least"
+    return at_least(gate, cell, Mean(mean=value.mean, error=value.error), 0.0, target)
+
+
+def draw(cells: Sequence[Sequence[Line]]) -> list[Drawing]:
+    """Return per cell the policies by their main figure, and who waits where anybody does."""
+    from simulator.quality.figures import bars, by_kind
+
+    drawings = []
+    for lines in cells:
+        if WAIT.key in lines[0].figures:
+            drawings.append(bars(lines, WAIT, "mean wait, seconds (less is better)", "openb jobs"))
+            drawings.append(by_kind(lines, BY_SIZE, "mean wait, seconds", "size of the job"))
+        else:
+            drawings.append(bars(lines, ALLOCATED, "GPUs allocated, %", "openb jobs"))
+    return drawings
+
+
+QUEUE = Suite(
+    name="R1",
+    title="R1: time, jobs that wait",
+    method="Jobs drawn with replacement from the openb trace (default list, at most 6 hours each) come as a Poisson "
+    "process for 48 hours to its 1,213 nodes; those of the first 12 hours do not count. First in, first out with "
+    "backfill: where the oldest does not fit, younger jobs that do may pass it, and nothing is reserved. Waits are of "
+    "all jobs, CPU-only ones too; the slowdown is bounded at 10 seconds. At load 1.1 the queue grows without end, so "
+    "only the allocation is told.",
+    scenarios=(SCENARIO,),
+    loads=LOADS,
+    policies=(*(name for name in POLICIES if name not in (OURS, *LEFT_OUT)), OURS),
+    seeds=range(5),
+    figures=(
+        WAIT,
+        Figure(key="wait_p90_s", head="p90 s", digits=1, less_is_better=True),
+        Figure(key="wait_p99_s", head="p99 s", digits=1, less_is_better=True),
+        SLOWDOWN,
+        ALLOCATED,
+        *BY_SIZE,
+    ),
+    run=run,
+    rivals=rivals,
+    gates=gates,
+    draw=draw,
+    check=openbdata.check,
+)
