@@ -24,7 +24,7 @@ RUN_TIME = "pod-complete.stage.kwok.x-k8s.io/delay"
 """Annotation of a pod: it succeeds after that time ("2s") instead of running on. Pods of a Job succeed at once."""
 STAGES = Path(__file__).parent / "stages.yaml"
 WRITERS = 8
-LOOK_S_PER_NODE = 0.001
+LOOK_S_PER_NODE = 0.002
 """Seconds between two looks, per node waited for: looking at a thousand every 50 ms would be most of the load."""
 
 
@@ -54,8 +54,8 @@ class FakeNodes:
         ]
         nodes = cls(control_plane)
         with contextlib.suppress(SupervisorError):  # another process that shares the control plane was faster
-            control_plane.programs.start(PROGRAM, argv)
-            control_plane.wait_healthy(PROGRAM, f"http://{LOOPBACK}:{port}/healthz")
+            control_plane.programs.start(PROGRAM, argv, health=f"http://{LOOPBACK}:{port}/healthz")
+            control_plane.wait_healthy(PROGRAM)
         return nodes
 
     def add(self, nodes: Iterable[Manifest], *, timeout_s: float = 120.0) -> list[str]:

@@ -2,7 +2,6 @@
 
 A directory whose lock nobody holds is what a killed supervisor left: its processes died with it (death signals, PID
 namespace), so only cgroups and files remain, and whoever comes next removes them.
-Paths stay short: a unix socket's may have 107 bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +21,10 @@ from sandbox.errors import SandboxError
 
 OWNER = "DOVETAIL_SANDBOX"
 """Environment variable of every program of a sandbox: its directory. It tells ours from foreign ones."""
+SOCKET_BYTES = 107
+"""The longest path of a unix socket (unix(7))."""
+LONGEST_IN_NODE = "/node-123456/kubelet/plugins_registry/gpu.dovetail.dev-reg.sock"
+"""The longest socket below the base folder."""
 KEPT_LOGS = 10
 """Log folders of failed runs that stay; older ones go."""
 
@@ -36,6 +39,9 @@ def base() -> Path:
         raise SandboxError(
             f"{path} is not a folder of this user alone; remove it, or point DOVETAIL_SANDBOX_DIR elsewhere"
         )
+    if len(os.fsencode(path)) + len(LONGEST_IN_NODE) > SOCKET_BYTES:
+        longest = SOCKET_BYTES - len(LONGEST_IN_NODE)
+        raise SandboxError(f"{path} is too long for sockets below it; DOVETAIL_SANDBOX_DIR may have {longest} bytes")
     return path
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,13 @@ def test_a_component_that_refuses_its_flags_is_reported_with_its_log() -> None:
         had_or_skipped(lambda: ControlPlane.start(options))
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def residue() -> dict[str, object]:
     """What a sandbox could leave on the machine."""
     processes = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if _is_ours(path)]
@@ -125,11 +134,9 @@ def _is_ours(environ: Path) -> bool:
         return False
 
 
-def test_three_runs_leave_nothing_however_they_end(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_three_runs_leave_nothing_however_they_end(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     had_or_skipped(check)
-    monkeypatch.setenv("DOVETAIL_SANDBOX_DIR", str(tmp_path_factory.mktemp("d")))
+    monkeypatch.setenv("DOVETAIL_SANDBOX_DIR", str(short_folder))
     before = residue()
     for ending in ("returns", signal.SIGINT, signal.SIGKILL):
         argv = [sys.executable, "-c", RUN, "returns" if ending == "returns" else "waits"]

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ time.sleep(7654)
 
 
 @pytest.fixture(autouse=True)
-def own_base(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Sandboxes of these tests apart from those of other tests, as they sweep."""
-    base = tmp_path_factory.mktemp("s")
-    monkeypatch.setenv("DOVETAIL_SANDBOX_DIR", str(base))
-    return base
+    with tempfile.TemporaryDirectory() as base:
+        monkeypatch.setenv("DOVETAIL_SANDBOX_DIR", base)
+        yield Path(base)
 
 
 def sleepers(directory: Path) -> list[int]:
