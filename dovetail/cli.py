@@ -1,6 +1,7 @@
 """The front door: what commands there are, and what an exit code means.
 
-0 yes; 1 bad input or a failure; 2 wrong usage; 3 does not fit, or an objective was missed; 130 interrupted.
+0 yes; 1 bad input or a failure; 2 wrong usage; 3 does not fit, an objective was missed, or a sandbox does not run;
+130 interrupted.
 Command modules must load fast: what computes is imported inside the commands.
 """
 
@@ -15,6 +16,7 @@ import typer
 import dovetail
 from dovetail.bench_cmd import bench_app
 from dovetail.fit_cmd import explain, fit
+from dovetail.sandbox_cmd import sandbox_app
 from dovetail.simulate_cmd import simulate
 from dovetail.topology_cmd import mig_app, topology_app
 from simulator.errors import RunFailedError
@@ -36,6 +38,7 @@ app.command()(simulate)
 app.command()(fit)
 app.command()(explain)
 app.add_typer(bench_app, name="bench")
+app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(topology_app, name="topology")
 app.add_typer(mig_app, name="mig")
 
