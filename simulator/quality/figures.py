@@ -54,8 +54,11 @@ def trade(lines: Sequence[Line]) -> Drawing:
         return to_drawing(figure, f"Cluster {scenario}, load {load}", caption)
 
 
-def bars(lines: Sequence[Line], measure: Measure, axis: str, scenario: str) -> Drawing:
-    """Draw one figure of a cell, a bar per policy, best on top; `axis` and `scenario` in words."""
+def bars(lines: Sequence[Line], measure: Measure, axis: str, scenario: str, *, logarithmic: bool = False) -> Drawing:
+    """Draw one figure of a cell, a bar per policy, best on top; `axis` and `scenario` in words.
+
+    `logarithmic` (above 1) is for figures that differ by powers of ten.
+    """
     suite, _, load = lines[0].cell
     name = measure.key
     order = sorted(lines, key=lambda line: line.figures[name].mean, reverse=measure.less_is_better)
@@ -76,13 +79,18 @@ def bars(lines: Sequence[Line], measure: Measure, axis: str, scenario: str) -> D
             )
         least = min(line.figures[name].mean for line in order)
         most = max(line.figures[name].mean for line in order)
-        axes.set_xlim(max(0.0, least - 0.35 * (most - least) - 0.001), most + 0.2 * (most - least) + 0.001)
+        start = 0.0 if logarithmic else max(0.0, least - 0.35 * (most - least) - 0.001)
+        if logarithmic:
+            axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_xlim(start, 8 * most + 1 if logarithmic else most + 0.2 * (most - least) + 0.001)
         axes.set_yticks(range(len(order)), [line.policy for line in order])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(axis)
         where = f"{scenario} at load {load}" if load else scenario
-        caption = f"{axis}; {where}. The axis does not start at 0."
+        caption = f"{axis[0].upper()}{axis[1:]}; {where}."
+        caption += " Linear up to 1, logarithmic above." if logarithmic else ""
+        caption += " The axis does not start at 0." if start else ""
         return to_drawing(figure, f"{suite}, {where}", caption)
 
 
@@ -106,7 +114,7 @@ def by_kind(lines: Sequence[Line], measures: Sequence[Measure], axis: str, kinds
             )
         axes.set_yscale("symlog", linthresh=1.0)
         axes.set_ylim(bottom=0.0)
-        axes.set_xticks(range(len(measures)), [measure.head for measure in measures])
+        axes.set_xticks(range(len(measures)), [measure.head.removesuffix(" s") for measure in measures])
         axes.set_xlabel(kinds)
         axes.set_ylabel(axis)
         _legend(axes)

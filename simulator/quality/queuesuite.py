@@ -85,7 +85,7 @@ def gates(runs: Sequence[Run]) -> list[Verdict]:
         found.append(_saved(cell_text(cell), ours, peers[least]))
         if BASELINE in peers:
             target = TARGET_SHARE * mean_figure(WAIT.key, peers[BASELINE]).mean
-            found.append(_saved(cell_text(cell), ours, peers[BASELINE], round(target, 4)))
+            found.append(_saved(cell_text(cell), ours, peers[BASELINE], round(target, 2)))
     return found
 
 
@@ -103,7 +103,7 @@ def draw(cells: Sequence[Sequence[Line]]) -> list[Drawing]:
     drawings = []
     for lines in cells:
         if WAIT.key in lines[0].figures:
-            drawings.append(bars(lines, WAIT, "mean wait, seconds (less is better)", "openb jobs"))
+            drawings.append(bars(lines, WAIT, "mean wait, seconds (less is better)", "openb jobs", logarithmic=True))
             drawings.append(by_kind(lines, BY_SIZE, "mean wait, seconds", "size of the job"))
         else:
             drawings.append(bars(lines, ALLOCATED, "GPUs allocated, %", "openb jobs"))
