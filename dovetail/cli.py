@@ -15,6 +15,7 @@ import typer
 
 import dovetail
 from dovetail.bench_cmd import bench_app
+from dovetail.bench_scale_cmd import scale
 from dovetail.fit_cmd import explain, fit
 from dovetail.sandbox_cmd import sandbox_app
 from dovetail.simulate_cmd import simulate
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(fit)
 app.command()(explain)
+bench_app.command()(scale)
 app.add_typer(bench_app, name="bench")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(topology_app, name="topology")

@@ -8,6 +8,7 @@ changed, where its devices are no longer free.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 import numpy as np
@@ -172,7 +173,7 @@ class Usage:
                 raise InvalidInputError(f"claim {claim}", "profile", f"{placement.node} cannot place MIG partitions")
             profiles.append(_profile_index(claim, geometry, devices.profile) if geometry else NONE)
             starts.append(devices.start)
-        return Held(self.classes.index(demand), node, tuple(gpus), tuple(profiles), tuple(starts))
+        return Held(self.classes.index(demand), node, *(_one_copy(tuple(row)) for row in (gpus, profiles, starts)))
 
     def _check(self, claim: ClaimId, held: Held, *, running: bool) -> None:
         """Refuse what is not free; units of one pod that share a GPU are tried one after the other on a copy."""
@@ -199,6 +200,12 @@ class Usage:
             if not _fits(trial, held, u, running=running):
                 raise InvalidInputError(where, "devices", f"request {u}: does not fit beside the others of this pod")
             _commit_unit(trial, held, u)
+
+
+@lru_cache(maxsize=4096)
+def _one_copy(row: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the first such tuple: a million claims hold few different ones, and three apiece would take 200 bytes."""
+    return row
 
 
 def _listed(mask: int) -> str:
