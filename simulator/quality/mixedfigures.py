@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from simulator.quality.lines import Line
 from simulator.quality.mixeddemand import KINDS, NODES, sizes_of
@@ -18,8 +20,8 @@ KIND_LOOKS = {"whole": "fgd", "share": "best-fit", "partition": "dovetail"}
 """Kinds borrow the colours of policies, which the page sets apart for every eye."""
 SHOWN_PCT = 8.0
 """Splits that accept this much less than the best lie off the scale."""
-LABELLED_OF_WIDEST = 0.09
-"""Sizes drawn at least this wide, of the longest bar, are named in it."""
+DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.4)))
+"""One per load, for its curve and its line."""
 
 
 def refusals(lines: Sequence[Line]) -> Drawing:
@@ -31,7 +33,6 @@ def refusals(lines: Sequence[Line]) -> Drawing:
     with house_style(f"{suite}-{scenario}-{load}-refused"):
         figure = Figure(figsize=(SIZE_IN[0], 1.35 + 0.3 * len(order)), layout="constrained")
         axes = figure.add_subplot()
-        seen = set()
         for row, line in enumerate(order):
             left = 0.0
             for kind, size, width in pieces[line.policy]:
@@ -43,10 +44,8 @@ def refusals(lines: Sequence[Line]) -> Drawing:
                     color=look(KIND_LOOKS[kind], OURS).marker,
                     edgecolor=PAPER,
                     linewidth=0.8,
-                    label=None if kind in seen else kind,
                 )
-                seen.add(kind)
-                if width > LABELLED_OF_WIDEST * widest:
+                if width > (0.04 + 0.0125 * len(size)) * widest:
                     axes.text(left + width / 2, row, size, ha="center", va="center", color=PAPER, fontsize=8)
                 left += width
             weight = "bold" if line.policy == OURS else "normal"
@@ -58,8 +57,8 @@ def refusals(lines: Sequence[Line]) -> Drawing:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("GPU-hours refused, % of all offered")
-        if seen:
-            figure.legend(loc="outside upper center", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK)
+        keys = [Patch(color=look(KIND_LOOKS[kind], OURS).marker, label=kind) for kind in KINDS]
+        figure.legend(handles=keys, loc="outside upper center", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK)
         caption = f"Who was refused, mix {scenario} at load {load}: GPU-hours by kind (colour) and size (pieces, small "
         caption += "to large; GPUs, profile, or the larger dimension of a share). Static splits: the best one of each "
         caption += "run, chosen afterwards."
@@ -74,25 +73,17 @@ def split_curves(cells: Sequence[Sequence[Line]]) -> Drawing | None:
         axes = figure.add_subplot()
         least = 100.0
         widest: list[int] = []
-        for lines in cells:
+        for at, lines in enumerate(cells):
             by_policy = {line.policy: line for line in lines}
             split, ours = by_policy.get(SPLIT_BEST), by_policy.get(OURS)
             if split is None or ours is None:
                 continue
             curve = _by_whole_nodes(split)
-            axes.plot(list(curve), list(curve.values()), color=look("fgd", OURS).marker, marker="o", markersize=2.5)
+            dash = DASHES[at % len(DASHES)]
+            axes.plot(list(curve), list(curve.values()), color=look("fgd", OURS).marker, linestyle=dash)
             accepted = ours.figures["accepted_pct"].mean
-            axes.axhline(accepted, color=look(OURS, OURS).marker, linewidth=1.6)
-            axes.annotate(
-                f"{accepted:.2f}\nat {split.load}",
-                (1, accepted),
-                (4, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                fontsize=8.5,
-                color=INK,
-            )
+            label = f"load {split.load}: {accepted:.2f} mixed, {split.figures['accepted_pct'].mean:.2f} best split"
+            axes.axhline(accepted, color=look(OURS, OURS).marker, linewidth=1.6, linestyle=dash, label=label)
             peak = max(curve.values())
             least = min(least, peak - SHOWN_PCT)
             widest += [whole for whole, value in curve.items() if value >= peak - SHOWN_PCT]
@@ -100,13 +91,12 @@ def split_curves(cells: Sequence[Sequence[Line]]) -> Drawing | None:
             return None
         axes.set_xlim(min(widest) - 0.5, max(widest) + 0.5)
         axes.set_ylim(least, 101)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("nodes for whole GPUs alone")
         axes.set_ylabel("GPU-hours accepted, %")
-        caption = (
-            f"Static splits, mix {scenario}: the best that a split with so many nodes for whole GPUs accepts (dots) "
-        )
-        caption += f"against the one mixed pool (lines), at loads {', '.join(str(lines[0].load) for lines in cells)} "
-        caption += "from top to bottom."
+        figure.legend(loc="outside lower center", fontsize=8.5, frameon=False, labelcolor=INK)
+        caption = f"Static splits, mix {scenario}: the best that a split with so many nodes for whole GPUs accepts "
+        caption += "(curves) against the one mixed pool (straight lines)."
         return to_drawing(figure, f"Static splits, {scenario}", caption)
 
 
