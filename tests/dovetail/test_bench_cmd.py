@@ -13,6 +13,8 @@ import yaml
 
 from dovetail.cli import main
 from simulator.quality import pool
+from simulator.quality.mixeddemand import KINDS, NODES
+from simulator.quality.mixedsplit import pool_key
 from simulator.quality.registry import SUITES
 from simulator.quality.runs import Case, Run
 
@@ -39,7 +41,10 @@ def canned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the runs, so that formats are tested without them."""
 
     def run(case: Case) -> Run:
-        return Run(case=case, figures={figure.key: 42.0 for figure in SUITES[case.suite].figures})
+        figures = {figure.key: 42.0 for figure in SUITES[case.suite].figures}
+        if case.suite == "X1":
+            figures |= {pool_key(kind, nodes): 42.0 for kind in KINDS for nodes in range(NODES + 1)}
+        return Run(case=case, figures=figures)
 
     monkeypatch.setattr(pool, "run_case", run)
 
