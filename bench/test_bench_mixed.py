@@ -25,5 +25,5 @@ def test_a_compiled_run(benchmark: BenchmarkFixture, policy: str) -> None:
 @pytest.mark.parametrize("policy", PLACED)
 def test_the_same_by_place_and_usage(benchmark: BenchmarkFixture, policy: str) -> None:
     asks, arrivals = all_asks(MIX), mixed_arrivals(SEED, MIX, LOAD, LIFETIMES)
-    spots = benchmark.pedantic(lambda: churn(ProductPool(asks, policy), arrivals), rounds=3)
+    spots = benchmark(lambda: churn(ProductPool(asks, policy), arrivals))
     assert len(spots) - spots.count(None) == PLACED[policy]
