@@ -147,22 +147,12 @@ class Home:
         living = self.living()
         for directory in living:
             try:
-                attach(directory).end()
+                Programs.attach(directory).end()
             except SupervisorError:
                 _kill(directory)
         with rundir.exclusive("sweep"):
             rundir.sweep()
         return bool(living)
-
-
-def attach(directory: Path) -> Programs:
-    """Join the clients of a living supervisor. Raises SupervisorError when it does not answer as ours do."""
-    try:
-        return Programs.attach(directory)
-    except TypeError as fault:  # its answers have other fields
-        raise SupervisorError(
-            f"{directory} was started by another version of Dovetail; end it: dovetail sandbox down"
-        ) from fault
 
 
 def _kill(directory: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dovetail.sandbox_cmd_gpus import MACHINE_LABEL
-from dovetail.sandbox_cmd_home import BELONGS, REAL_NODE, Home, attach
+from dovetail.sandbox_cmd_home import BELONGS, REAL_NODE, Home
 from sandbox import rundir
 from sandbox.api import Api
+from sandbox.programs import Programs
 
 RUNNING, DEGRADED, STOPPED = "running", "degraded", "stopped"
 
@@ -38,7 +39,7 @@ def components(home: Home) -> list[Component]:
     found = []
     for directory in reversed(home.living()):
         prefix = f"{REAL_NODE}/" if (directory / BELONGS).exists() else ""
-        programs = attach(directory)
+        programs = Programs.attach(directory)
         try:
             pids = dict(_machine_pids(directory))
             for status in programs.status().values():

@@ -89,6 +89,11 @@ class Programs:
         except (OSError, SupervisorError) as fault:
             connection.close()
             raise SupervisorError(f"no supervisor answers in {directory}: {fault}") from fault
+        except TypeError as fault:  # its status has other fields than ours
+            connection.close()
+            raise SupervisorError(
+                f"{directory} was started by another version of Dovetail; end it: dovetail sandbox down"
+            ) from fault
         return programs
 
     def start(
