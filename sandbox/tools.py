@@ -25,7 +25,7 @@ READY_PROGRAMS = "DOVETAIL_SANDBOX_BIN"
 """Environment variable: a folder whose programs are used instead of built ones."""
 KUBERNETES_VERSIONS = ((1, 34), (1, 37))
 """Oldest and newest minor version that ready programs may have."""
-BUILD_MIB = 6000
+BUILD_MIB = 11_000
 """Free disk that a first build of everything needs: module and build caches of Go, and the programs."""
 
 
