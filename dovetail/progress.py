@@ -24,7 +24,7 @@ def note_left_out(source: str, rows: int) -> None:
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[], None]]:
+def progress_bar(total: int, label: str = "simulating") -> Iterator[Callable[[], None]]:
     """Yield a function to call after each step; it moves a bar if a person watches standard error."""
     if not sys.stderr.isatty():
         yield lambda: None
@@ -32,7 +32,7 @@ def progress_bar(total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

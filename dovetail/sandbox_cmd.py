@@ -217,6 +217,8 @@ def _advise(home: Home) -> None:
 def _our_name() -> str:
     """Return what a person types to call this program: by `make`, it is not in the PATH."""
     called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m dovetail"
     found = shutil.which(called.name)
     return called.name if found and Path(found).resolve() == called.resolve() else str(called)
 

@@ -16,7 +16,8 @@ from topology.modes import MigMode, Sharing
 
 Manifest = dict[str, Any]
 
-MAX_NODES = 5000
+MAX_NODES = 1000
+"""Ten slices each or more; the API server holds every one several times (docs/sandbox.md has the figures)."""
 MAX_SHOWN = 80
 MACHINE_LABEL = "node.kubernetes.io/instance-type"
 DIVIDED_SINCE = (1, 36)

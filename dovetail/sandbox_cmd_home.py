@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dovetail import sandbox_cmd_gpus as gpus
+from dovetail.progress import progress_bar
 from sandbox import preflight, rundir, tools
 from sandbox.api import Api
 from sandbox.controlplane import ControlPlane
@@ -182,14 +183,17 @@ def _fill(plane: ControlPlane, nodes: Mapping[str, int], step: Step) -> None:
     plane.api.create_all(gpus.class_manifests())
     simulated = FakeNodes.start(plane)
     simulated.add(gpus.node_manifests(nodes))
-    step(f"{sum(nodes.values())} simulated nodes")
+    count = sum(nodes.values())
+    step(f"{count} simulated {'node' if count == 1 else 'nodes'}")
     stored = plane.api.list("v1", "Node")
     uids = {node["metadata"]["name"]: node["metadata"]["uid"] for node in stored}
     major, minor = map(int, plane.version.split(".")[:2])
-    with ThreadPoolExecutor(WRITERS) as writers:
-        slices = list(writers.map(plane.api.create, gpus.slice_manifests(nodes, uids, (major, minor))))
-    devices = sum(len(one["spec"].get("devices") or ()) for one in slices)
-    step(f"{len(slices)} resource slices with {devices} devices")
+    manifests = list(gpus.slice_manifests(nodes, uids, (major, minor)))
+    with progress_bar(len(manifests), "resource slices") as written, ThreadPoolExecutor(WRITERS) as writers:
+        for _ in writers.map(plane.api.create, manifests):
+            written()
+    devices = sum(len(one["spec"].get("devices", ())) for one in manifests)
+    step(f"{len(manifests)} resource slices with {devices} devices")
     if (major, minor) < gpus.DIVIDED_SINCE:
         step(f"whole GPUs only: Kubernetes {plane.version} does not share counters by default")
 
