@@ -61,6 +61,7 @@ def times(runs: Sequence[ScaleRun]) -> Drawing:
                 axes.annotate("target", (size, 1000 * bounds[1]), (6, 0), textcoords="offset points", va="center")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.margins(x=0.16)
         axes.set_xlabel("nodes of 8 GPUs")
         axes.set_ylabel("microseconds")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5, frameon=False, labelcolor=INK)
