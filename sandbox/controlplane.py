@@ -22,7 +22,6 @@ from sandbox.errors import SandboxError, SupervisorError
 from sandbox.pki import ADMIN, Authority, KeyPair
 from sandbox.ports import LOOPBACK, free_ports
 from sandbox.programs import Programs
-from sandbox.readiness import answers
 
 PREFIX = "cp"
 FACTS = "control-plane.json"
@@ -101,9 +100,9 @@ class ControlPlane:
         """Write a kubeconfig file for a user and, if given, a group."""
         return self.authority.kubeconfig(self.server, user, group)
 
-    def wait_healthy(self, name: str, url: str) -> None:
-        """Wait until a program answers 200 at `url`. Raises StartError with its log when it ends instead."""
-        self.programs.wait_ready(name, lambda: answers(url, self.authority.certificate), timeout_s=READY_S)
+    def wait_healthy(self, name: str) -> None:
+        """Wait until a program's health check is good. Raises StartError with its log when it ends instead."""
+        self.programs.wait_healthy(name, self.authority.certificate, timeout_s=READY_S)
 
     @property
     def api(self) -> Api:
@@ -145,27 +144,27 @@ class _Launch:
         argv = components.etcd(
             self.paths["etcd"], self.of.directory / "etcd", etcd_port, peer_port, fsync=self.options.fsync
         )
-        self.of.programs.start("etcd", argv)
+        self.of.programs.start("etcd", argv, health=f"http://{LOOPBACK}:{etcd_port}/health")
         serving = authority.server("kube-apiserver", *components.SERVICE_NAMES)
         self._start_apiserver(port, etcd_port, serving)  # it waits for etcd by itself
-        self.of.wait_healthy("kube-apiserver", f"{self.of.server}/readyz")
+        self.of.wait_healthy("kube-apiserver")
         manager = self._access("kube-controller-manager")
         keys = KeyPair(authority.certificate, authority.key)
         argv = components.controller_manager(
             self.paths["kube-controller-manager"], manager, keys, serving.key, self.options.node_grace_s
         )
-        self.of.programs.start("kube-controller-manager", [*argv, *self._gates()])
+        self.of.programs.start("kube-controller-manager", [*argv, *self._gates()], health=f"{manager.url}/healthz")
         if self.options.default_scheduler:
             self._run_scheduler()
-        self.of.wait_healthy("kube-controller-manager", f"{manager.url}/healthz")
+        self.of.wait_healthy("kube-controller-manager")
 
     def _run_scheduler(self) -> None:
         access = self._access("kube-scheduler")
         configuration = self.of.directory / "kube-scheduler.yaml"
         configuration.write_text(yaml.safe_dump(components.scheduler_configuration(access, {})))
         argv = components.scheduler(self.paths["kube-scheduler"], access, configuration)
-        self.of.programs.start("kube-scheduler", [*argv, *self._gates()])
-        self.of.wait_healthy("kube-scheduler", f"{access.url}/healthz")
+        self.of.programs.start("kube-scheduler", [*argv, *self._gates()], health=f"{access.url}/healthz")
+        self.of.wait_healthy("kube-scheduler")
 
     def _start_apiserver(self, port: int, etcd_port: int, serving: KeyPair) -> None:
         authority = self.of.authority
@@ -174,7 +173,8 @@ class _Launch:
             self.paths["kube-apiserver"], etcd_port, port, authority.certificate, serving, kubelet_client
         )
         served = components.runtime_flags(self.options.runtime_config)
-        self.of.programs.start("kube-apiserver", [*argv, *self._gates(), *served])
+        health = f"{self.of.server}/readyz"
+        self.of.programs.start("kube-apiserver", [*argv, *self._gates(), *served], health=health)
 
     def _access(self, name: str) -> components.Access:
         kubeconfig = self.of.credentials(f"system:{name}")

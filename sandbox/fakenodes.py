@@ -86,6 +86,23 @@ class FakeNodes:
             account=lambda: self.programs.log_tail(PROGRAM),
         )
 
+    def free_leases(self) -> None:
+        """Delete the leases of all simulated nodes.
+
+        A kwok that comes back has a new identity, and would leave the nodes alone until its old leases expire.
+        """
+        nodes = self.api.list("v1", "Node", label_selector="=".join(LABEL))
+        leases = [
+            {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"namespace": "kube-node-lease", "name": node["metadata"]["name"]},
+            }
+            for node in nodes
+        ]
+        with ThreadPoolExecutor(WRITERS) as writers:
+            list(writers.map(self.api.delete, leases))
+
     def remove(self, names: Iterable[str]) -> None:
         """Delete nodes."""
         doomed: list[dict[str, Any]] = [

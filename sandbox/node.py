@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +20,7 @@ from sandbox.api import Manifest
 from sandbox.controlplane import ControlPlane
 from sandbox.ports import LOOPBACK, free_ports
 from sandbox.programs import Programs
-from sandbox.readiness import answers
+from sandbox.readiness import succeeds
 
 READY_S = 60.0
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -62,6 +61,10 @@ class Node:
         """Wait until the node is Ready. Returns it."""
         return self.control_plane.api.wait(self.reference, _is_ready, timeout_s=READY_S, what="to be Ready")
 
+    def wait_healthy(self, name: str) -> None:
+        """Wait until the health check of its kubelet or containerd is good."""
+        self.programs.wait_healthy(name, self.control_plane.authority.certificate, timeout_s=READY_S)
+
     def close(self) -> None:
         """End the node with all its containers, and remove it from the cluster."""
         self.programs.close()
@@ -76,12 +79,13 @@ class Node:
         (paths.cni / "invented").chmod(0o755)
         configuration = paths.directory / "containerd.toml"
         configuration.write_text(nodeconfig.containerd(paths, found["containerd-shim-runc-v2"], machine.runc))
-        self.programs.start("containerd", [found["containerd"], "--config", configuration])
+        ctr: list[str | Path] = [found["ctr"], "--address", paths.socket, "--namespace", "k8s.io"]
+        argv: list[str | Path] = [found["containerd"], "--config", configuration]
+        self.programs.start("containerd", argv, health=[*ctr, "version"])
         archive = paths.directory / "images.tar"
         image.write_archive(archive, machine.shell, nodeconfig.IMAGES, ARCHITECTURES[platform.machine()])
-        ctr: list[str | Path] = [found["ctr"], "--address", paths.socket, "--namespace", "k8s.io"]
-        self.programs.wait_ready("containerd", lambda: _succeeds([*ctr, "version"]), timeout_s=READY_S)
-        imported = _succeeds([*ctr, "images", "import", archive])
+        self.wait_healthy("containerd")
+        imported = succeeds([*ctr, "images", "import", archive])
         assert imported is True, imported
 
     def _start_kubelet(self, program: Path) -> None:
@@ -102,9 +106,9 @@ class Node:
             f"--hostname-override={self.name}",
             "--cloud-provider=external",  # the address is given by us
         ]
-        self.programs.start("kubelet", argv, hostname=self.name)
         health = f"http://{LOOPBACK}:{health_port}/healthz"
-        self.programs.wait_ready("kubelet", lambda: answers(health, plane.authority.certificate), timeout_s=READY_S)
+        self.programs.start("kubelet", argv, hostname=self.name, health=health)
+        self.wait_healthy("kubelet")
         self.wait_ready()
 
     def _register(self) -> None:
@@ -132,8 +136,3 @@ def _is_ready(node: Manifest) -> bool | str:
     if conditions[0]["status"] == "True" and not taints:
         return True
     return f"Ready={conditions[0]['status']} {conditions[0].get('message', '')}; taints {taints}"
-
-
-def _succeeds(command: list[str | Path]) -> bool | str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return True if done.returncode == 0 else done.stderr.strip()[-300:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import Self
 from sandbox import rundir
 from sandbox.errors import StartError, SupervisorError
 from sandbox.protocol import SOCKET_NAME, Message
+from sandbox.readiness import answers, succeeds
 from sandbox.waiting import NotYet, wait_for
 
 LOG_TAIL_LINES = 25
@@ -35,6 +37,8 @@ class ProgramStatus:
     """In the supervisor's PID namespace; None: it does not run."""
     returncode: int | None
     resident_mib: int
+    health: str | list[str] | None
+    """How to ask whether it is well: a URL, or a command."""
 
 
 class Programs:
@@ -104,9 +108,11 @@ class Programs:
         environment: Mapping[str, str] | None = None,
         hostname: str | None = None,
         directory: Path | None = None,
+        health: str | Sequence[str | Path] | None = None,
     ) -> None:
         """Run a program until the sandbox ends, with a host name of its own if one is given.
 
+        `health` is kept in its status: a URL that answers 200, or a command that succeeds, when it is well.
         Its output is in `log(name)`. Raises SupervisorError when it cannot be run or the name is taken.
         """
         self._ask(
@@ -116,6 +122,7 @@ class Programs:
             env=dict(environment or {}),
             hostname=hostname,
             cwd=str(directory) if directory else None,
+            health=health if health is None or isinstance(health, str) else [str(word) for word in health],
         )
 
     def restart(self, name: str) -> None:
@@ -154,6 +161,19 @@ class Programs:
         """All programs ever started, by name."""
         programs = self._ask("status")["programs"]
         return {name: ProgramStatus(name=name, **facts) for name, facts in programs.items()}
+
+    def wait_healthy(self, name: str, authority: Path, *, timeout_s: float = 30.0) -> None:
+        """Wait until a program's own health check is good; `authority` signed the certificates of such servers.
+
+        Raises StartError as `wait_ready` does.
+        """
+        health = self.status()[name].health
+        assert health is not None, f"{name} was started without a health check"
+        if isinstance(health, str):
+            check = functools.partial(answers, health, authority)
+        else:
+            check = functools.partial(succeeds, health)
+        self.wait_ready(name, check, timeout_s=timeout_s)
 
     def wait_ready(self, name: str, ready: Callable[[], bool | str], *, timeout_s: float = 30.0) -> None:
         """Wait until `ready` returns True; a text says what it saw instead.

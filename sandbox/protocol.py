@@ -1,9 +1,10 @@
 """What a client and a supervisor say to each other: one JSON object per line, answered in order.
 
-    start   name argv env hostname cwd   run a program; its output goes to logs/<name>.log
+    start   name argv env hostname cwd health
+                                         run a program; its output goes to logs/<name>.log
     again   name                         run an ended program as it was started last
     signal  name number                  send a signal to a program
-    status                               all programs: pid, returncode, resident memory
+    status                               all programs: pid, returncode, resident memory, health check
     stay    on                           live on without clients (until `end`), or no longer
     keep                                 copy the logs aside when it ends
     end                                  take everything away, answer, exit

@@ -1,12 +1,15 @@
-"""Health endpoints of programs on loopback."""
+"""Whether a program on this machine is well: by a health endpoint, or a command."""
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import urllib3
 
 ANSWER_S = 2.0
+COMMAND_S = 20.0
 
 
 def answers(url: str, authority: Path) -> bool | str:
@@ -19,3 +22,12 @@ def answers(url: str, authority: Path) -> bool | str:
     if answer.status == 200:
         return True
     return f"{url}: {answer.status} {answer.data[:200].decode(errors='replace')}".replace("\n", " ")
+
+
+def succeeds(command: Sequence[str | Path]) -> bool | str:
+    """Return True when a command ends with 0; else the end of what it says."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_S)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return f"{command[0]} takes longer than {COMMAND_S:g} s"
+    return True if done.returncode == 0 else done.stderr.strip()[-300:]

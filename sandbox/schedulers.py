@@ -54,8 +54,9 @@ class SecondScheduler:
         configuration.write_text(yaml.safe_dump(content))
         argv = components.scheduler(program, access, configuration)
         gates = components.gate_flags(options.feature_gates)
-        control_plane.programs.start(name, [*argv, *gates], hostname=options.hostname)
-        control_plane.wait_healthy(name, f"{access.url}/healthz")
+        health = f"{access.url}/healthz"
+        control_plane.programs.start(name, [*argv, *gates], hostname=options.hostname, health=health)
+        control_plane.wait_healthy(name)
         return cls(control_plane, name, access.url)
 
     def stop(self) -> None:

@@ -208,6 +208,7 @@ class Supervisor:
                 "pid": process.pid if process else None,
                 "returncode": self.ended.get(name),
                 "resident_mib": _resident_mib(process.pid) if process else 0,
+                "health": self.specs[name].get("health"),
             }
         return {"programs": programs, "supervisor": os.getpid(), "stays": self.stays}
 
