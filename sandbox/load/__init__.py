@@ -1,0 +1,1 @@
+"""Load for schedulers: thousands of pods with claims, and when each was bound."""
