@@ -64,10 +64,10 @@ def up(
         wish = Wish(parse_nodes(DEFAULT_NODES if nodes is None else nodes), real_node)
         home = Home(name)
         with rundir.exclusive(f"up-{name}"):
-            if home.directory() is None:
-                _start(home, wish)
-            else:
+            if home.is_up():
                 _check_running(home, wish, any_wish=nodes is None and not real_node)
+            else:
+                _start(home, wish)
         _advise(home)
 
 

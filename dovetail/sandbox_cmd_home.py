@@ -74,6 +74,11 @@ class Home:
         living = rundir.living(self._prefix)
         return living[0] if living else None
 
+    def is_up(self) -> bool:
+        """Whether an `up` reached its end. What lives without is starting, or going since its `up` was killed."""
+        directory = self.directory()
+        return directory is not None and (directory / FACTS).exists()
+
     def node_directories(self) -> list[Path]:
         """Where its real nodes live."""
         return [path for path in rundir.living("node") if _text(path / BELONGS) == self.name]
@@ -89,7 +94,7 @@ class Home:
             raise SandboxError(f"no sandbox {self.name!r} runs below {rundir.base()}; start one: dovetail sandbox up")
         content = _text(directory / FACTS)
         if content is None:
-            raise SandboxError(f"sandbox {self.name!r} is still starting; its logs are in {directory / 'logs'}")
+            raise SandboxError(f"sandbox {self.name!r} is not up yet; its logs are in {directory / 'logs'}")
         facts: dict[str, Any] = json.loads(content)
         return facts
 

@@ -201,15 +201,27 @@ def test_an_ended_component_shows(clean: Path) -> None:
     assert "not kube-apiserver, kube-scheduler" in again.stderr
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_up_leaves_nothing(clean: Path, ending: signal.Signals) -> None:
+def interrupted_up(ending: signal.Signals) -> None:
+    """An `up` that gets a signal when its control plane is ready."""
     argv = [sys.executable, "-m", "dovetail", "sandbox", "up"]
     with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0) as process:
         assert process.stderr is not None
         assert "control plane" in process.stderr.readline()
         os.killpg(process.pid, ending)
     assert process.returncode != 0
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_up_leaves_nothing(clean: Path, ending: signal.Signals) -> None:
+    interrupted_up(ending)
     wait_for("nothing to be left", lambda: NotYet(str(found)) if (found := left(clean)) else True)
+
+
+def test_a_sandbox_starts_while_a_killed_one_is_going(clean: Path) -> None:
+    interrupted_up(signal.SIGKILL)
+    succeeds("up", "--nodes", "")
+    assert status()["state"] == "running"
+    assert len(list(clean.glob("up-default-*"))) == 1
 
 
 @pytest.mark.parametrize("next_step", ["up", "down"])
