@@ -35,7 +35,7 @@ def populate(plane: ControlPlane) -> None:
 
 
 @pytest.mark.parametrize("fsync", [False, True], ids=["without-fsync", "with-fsync"])
-def test_burst_of_claims(benchmark: BenchmarkFixture, fsync: bool) -> None:
+def test_burst_of_claims(benchmark: BenchmarkFixture, *, fsync: bool) -> None:
     with ControlPlane.start(ControlPlaneOptions(fsync=fsync)) as plane:
         populate(plane)
         load = Workload(namespace="default", name="burst", pods=PODS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,7 @@ from sandbox.errors import SandboxError
 from sandbox.objects import RESOURCE_API, Manifest
 
 CONNECTIONS = 32
+MERGE_PATCH = "application/merge-patch+json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PATHS = {
@@ -37,7 +38,6 @@ class LoadClient:
 
     def __init__(self, kubeconfig: Path) -> None:
         self._connection = Connection.read(kubeconfig)
-        self._writing = asyncio.Semaphore(CONNECTIONS)
 
     async def __aenter__(self) -> Self:
         self._session = self._connection.session()
@@ -56,7 +56,7 @@ class LoadClient:
     async def patch(self, kind: str, namespace: str, name: str, change: Manifest) -> None:
         """Apply a JSON merge patch."""
         path = f"{PATHS[kind].format(namespace)}/{name}"
-        await self._call("PATCH", path, change, {"Content-Type": "application/merge-patch+json"})
+        await self._call("PATCH", path, change, {"Content-Type": MERGE_PATCH, "Accept": METADATA_ONLY})
 
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete an object at once."""
@@ -93,7 +93,7 @@ class LoadClient:
         data = None if content is None else json.dumps(content).encode()
         given = {"Content-Type": "application/json", **self._connection.headers, **headers}
         what = f"{method} {path}"
-        async with self._writing, _told(what), self._session.request(method, url, data=data, headers=given) as answer:
+        async with _told(what), self._session.request(method, url, data=data, headers=given) as answer:
             await _checked(answer, what)
             return await answer.read()
 
@@ -111,15 +111,19 @@ async def _checked(answer: aiohttp.ClientResponse, what: str) -> None:
         raise LoadError(f"{what}: {answer.status} {(await answer.text())[:300]}")
 
 
-async def for_each(call: Callable[[int], Awaitable[None]], numbers: Iterable[int]) -> None:
-    """Await `call` for all numbers, as many at once as the client lets; the first failure ends all and is raised."""
+async def for_each(
+    call: Callable[[int], Awaitable[None]], numbers: Iterable[int], *, at_once: int = CONNECTIONS
+) -> None:
+    """Await `call` for all numbers, some at once and in order; the first failure ends all and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
-            for number in numbers:
-                group.create_task(_awaited(call(number)))
+            shared = iter(numbers)
+            for _ in range(at_once):
+                group.create_task(_each(call, shared))
     except ExceptionGroup as faults:
         raise faults.exceptions[0] from None
 
 
-async def _awaited(call: Awaitable[None]) -> None:
-    await call
+async def _each(call: Callable[[int], Awaitable[None]], numbers: Iterator[int]) -> None:
+    for number in numbers:
+        await call(number)

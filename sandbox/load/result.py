@@ -24,7 +24,11 @@ class LoadResult:
     bound_s: tuple[float, ...]
     """Per pod: when its binding was seen (`sandbox.load.bound`)."""
     lateness_s: float | None
-    """How late the watch was at least; figures of a late watch say little. None: not known, the pods were gone."""
+    """How late the watch was at least, and by how much a time was corrected. None: not known, the pods were gone."""
+    breaks: int = 0
+    """How often the watch had to be opened anew."""
+    doubled: tuple[str, ...] = ()
+    """Devices that ended in more than one claim, and must not."""
 
     @property
     def pods(self) -> int:
@@ -67,6 +71,8 @@ class LoadResult:
             "wait_p50_s": round(self.wait_s(0.5), 3),
             "wait_p99_s": round(self.wait_s(0.99), 3),
             "lateness_s": None if self.lateness_s is None else round(self.lateness_s, 3),
+            "breaks": self.breaks,
+            "doubled": len(self.doubled),
         }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import objects
-from sandbox.load.bound import lateness_s
+from sandbox.load.bound import corrected
 from sandbox.load.client import LoadError
 from sandbox.load.result import LoadResult, median_rate, percentile
 from sandbox.load.run import allocated_twice, burst, churn, compared
@@ -121,6 +121,8 @@ def test_figures_of_a_load() -> None:
         "wait_p50_s": 0.5,
         "wait_p99_s": 1.8,
         "lateness_s": 0.0,
+        "breaks": 0,
+        "doubled": 0,
     }
     assert median_rate([result((0, 1)), result((0, 2)), result((0, 4))]) == 0.5
 
@@ -133,11 +135,18 @@ def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values: li
     assert sum(value < found for value in values) < share * len(values)
 
 
-@pytest.mark.parametrize(("arrival", "late"), [(0.0, 0.0), (0.99, 0.0), (1.25, 0.25), (3.5, 2.5)])
-def test_an_arrival_after_the_second_of_its_binding_is_late(arrival: float, late: float) -> None:
+@pytest.mark.parametrize(
+    ("arrival", "corrected_to", "late"), [(0.0, 0.0, 0.0), (0.99, 0.99, 0.0), (1.25, 1.0, 0.25), (3.5, 1.0, 2.5)]
+)
+def test_an_arrival_after_the_second_of_its_binding_is_late_and_corrected(
+    arrival: float, corrected_to: float, late: float
+) -> None:
     condition = {"type": "PodScheduled", "lastTransitionTime": "2026-01-02T03:04:05Z"}
     pod = {"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready"}, condition]}}
-    assert lateness_s({"p": 1767323045.0 + arrival}, [pod]) == pytest.approx(late)
+    begins_s = 1767323045.0
+    times_s, lateness_s = corrected({"p": begins_s + arrival}, [pod])
+    assert times_s["p"] == pytest.approx(begins_s + corrected_to)
+    assert lateness_s == pytest.approx(late)
 
 
 def test_a_device_of_two_claims_is_found_unless_it_is_shared() -> None:
