@@ -17,6 +17,8 @@ from packing.worthtables import Weighted, build_tables
 from topology.errors import InvalidInputError
 
 DEFAULT_POLICY = "dovetail"
+WAIT_POLICY = "dovetail-wait"
+"""The default policy set for short waits of large jobs where work comes and goes, at a price in how full it fills."""
 
 CODES = {
     "random": codes.RANDOM,
@@ -29,6 +31,7 @@ CODES = {
     "fgd": codes.FGD,
     "upstream": codes.UPSTREAM,
     "spread": codes.SPREAD,
+    WAIT_POLICY: codes.DOVETAIL,
     DEFAULT_POLICY: codes.DOVETAIL,
 }
 POLICIES = tuple(CODES)
@@ -41,7 +44,9 @@ class Constants:
     part_exponent: float = field(default=2.0, metadata={"help": "a spec of g < 1 GPUs weighs g^-exponent in the mix"})
     whole_exponent: float = field(default=0.75, metadata={"help": "the same for a spec of g >= 1 GPUs"})
     value: float = field(default=10.0, metadata={"help": "weight of the value of a GPU's remainder"})
+    whole_share: float = field(default=0.0, metadata={"help": "least weight of all specs of g >= 1 GPUs together"})
     rank: float = field(default=0.006, metadata={"help": "GPUs from one node to the next in fill order"})
+    rank_span: float = field(default=7.5, metadata={"help": "most GPUs from the first node to the last"})
     cpu_price: float = field(default=0.015, metadata={"help": "GPUs per core that idle GPUs will lack"})
     memory_price: float = field(default=0.006, metadata={"help": "GPUs per GiB that idle GPUs will lack"})
     keep_whole: float = field(default=0.9, metadata={"help": "of the mean cores of a GPU kept for an idle GPU"})
@@ -60,6 +65,10 @@ class Constants:
                 raise InvalidInputError("policy constants", item.name, "must be a finite number")
 
 
+CONSTANTS = {DEFAULT_POLICY: Constants(), WAIT_POLICY: Constants(value=3.0, whole_share=1.0, rank_span=0.25)}
+"""The settings of the default policy that have names."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Policy:
     """A policy bound to a fabric and a mix. Compared by identity: what was computed for one never serves another."""
@@ -72,18 +81,21 @@ class Policy:
 def make_policy(
     name: str, mix: DemandMix, fabric: Fabric, *, seed: int = 0, constants: Constants | None = None
 ) -> Policy:
-    """Return policy `name` for `fabric`, knowing `mix`. `seed` matters to `random` only; `constants` to the default."""
+    """Return policy `name` for `fabric`, knowing `mix`.
+
+    `seed` matters to `random` only; `constants` to the default policy, in place of those that its name stands for.
+    """
     if name not in CODES:
         raise InvalidInputError("policy", "name", f"{name!r} is unknown; known: {', '.join(POLICIES)}")
-    constants = constants or Constants()
-    default = name == DEFAULT_POLICY
+    default = CODES[name] == codes.DOVETAIL
+    constants = constants or CONSTANTS.get(name, Constants())
     specs = weighted_specs(mix, fabric, constants) if default else ()
     arrays = PolicyArrays(
         code=CODES[name],
         seed=seed,
         **_fgd_arrays(mix, fabric),
         **build_tables(specs, fabric, round(constants.slices * GIGA)),
-        **_prices(mix if default else DemandMix(()), constants),
+        **_prices(mix if default else DemandMix(()), constants, len(fabric.nodes)),
     )
     for array in arrays:
         if isinstance(array, np.ndarray):
@@ -132,18 +144,23 @@ def _spec_size(spec: Spec, fabric: Fabric) -> float:
 def weighted_specs(mix: DemandMix, fabric: Fabric, constants: Constants) -> tuple[Weighted, ...]:
     """Return the specs of the mix with their weights: g^-exponent for a spec of g GPUs, adding up to a million.
 
-    Parts of a GPU and whole GPUs have exponents of their own: parts compete within a GPU, wholes within a node.
+    Parts of a GPU and whole GPUs have exponents of their own: parts compete within a GPU, wholes within a node. Wholes
+    that weigh less than `whole_share` together are raised to it, on top of the million.
     """
     specs = mix.specs()
     if not specs:
         return ()
     sizes = np.array([_spec_size(spec, fabric) for spec in specs])
     raw = sizes ** -np.where(sizes < 1, constants.part_exponent, constants.whole_exponent)
-    weights = np.rint(raw / raw.sum() * 1e6).astype(np.int64)
+    shares = raw / raw.sum()
+    of_wholes = shares[sizes >= 1].sum()
+    if 0 < of_wholes < constants.whole_share:
+        shares[sizes >= 1] *= constants.whole_share / of_wholes
+    weights = np.rint(shares * 1e6).astype(np.int64)
     return tuple(Weighted(spec, int(weight)) for spec, weight in zip(specs, weights, strict=True))
 
 
-def _prices(mix: DemandMix, constants: Constants) -> dict[str, Any]:
+def _prices(mix: DemandMix, constants: Constants, nodes: int) -> dict[str, Any]:
     """Return values and prices in thousand-millionths of a GPU."""
     value = mix.remainder_values()
     cpu, memory = mix.cores_and_memory_per_gpu()
@@ -154,7 +171,8 @@ def _prices(mix: DemandMix, constants: Constants) -> dict[str, Any]:
         "keep": np.rint(np.stack([keep * cpu, keep * memory])).astype(np.int64),
         "cpu_price": round(constants.cpu_price * GIGA / 1000),
         "memory_price": round(constants.memory_price * GIGA / 1024),
-        "rank_weight": round(constants.rank * GIGA),
+        # Without a limit, the order of many thousands of nodes would outweigh all else.
+        "rank_weight": round(min(constants.rank, constants.rank_span / max(1, nodes)) * GIGA),
         "link_weight": round(constants.link * GIGA),
         "link_room": round(constants.link_room * MILLI),
     }

@@ -16,8 +16,9 @@ from packing.reference_score import simple_score
 from packing.reference_state import NodeState, Unit
 from packing.reference_worth import GIGA, Worth, geometries_of
 
-RANK = GIGA * 6 // 1000
-"""Nano-GPU between the first and the last node in fill order."""
+RANK = 0.006
+"""GPUs from one node to the next in fill order, as long as first and last are no further apart than `SPAN`."""
+SPAN = {"dovetail": 7.5, "dovetail-wait": 0.25}
 LINK = 4 * GIGA
 """Nano-GPU per GPU of a set at its ideal link quality."""
 
@@ -69,10 +70,12 @@ class ReferencePolicy:
         """Learn from the mix and the machines of the cluster."""
         self.name = name
         self.seed = seed
+        nodes = tuple(nodes)
         shapes = tuple({id(node.shape): node.shape for node in nodes}.values())
         self.typical = mix.typical_pods()
         self.geometries = geometries_of(shapes)
-        self.worth = Worth(mix, shapes) if name == "dovetail" else None
+        self.worth = Worth(mix, shapes, name) if name in SPAN else None
+        self.rank = round(min(RANK, SPAN[name] / len(nodes)) * GIGA) if name in SPAN else 0
 
 
 def place(cluster: Cluster, demand: Demand, policy: ReferencePolicy) -> tuple[Placement | None, int]:
@@ -102,7 +105,7 @@ def serve(
     try:
         if policy.worth is None:
             return _serve_simply(cluster, at, state, demand, policy)
-        return _serve_preferred(policy.worth, state, demand, RANK * at)
+        return _serve_preferred(policy.worth, state, demand, policy.rank * at)
     except Undecided:
         return None
 

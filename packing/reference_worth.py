@@ -21,7 +21,8 @@ GIGA = 1_000_000_000
 PART_EXPONENT = 2.0
 WHOLE_EXPONENT = 0.75
 LINK_ROOM = 2
-VALUE = 10.0
+VALUE = {"dovetail": 10.0, "dovetail-wait": 3.0}
+WHOLE_SHARE = {"dovetail": 0.0, "dovetail-wait": 1.0}
 CPU_PRICE = round(0.015 * GIGA / 1000)
 """Nano-GPU per millicore that idle GPUs will lack."""
 MEMORY_PRICE = round(0.006 * GIGA / 1024)
@@ -44,6 +45,7 @@ class Worth:
 
     mix: DemandMix
     shapes: tuple[NodeShape, ...]
+    name: str = "dovetail"
     specs: list[tuple[Spec, int]] = field(init=False)
     """With the weight of each."""
 
@@ -52,7 +54,12 @@ class Worth:
         specs = self.mix.specs()
         sizes = [self._size(spec) for spec in specs]
         raw = np.array([size ** -(PART_EXPONENT if size < 1 else WHOLE_EXPONENT) for size in sizes])
-        self.specs = [(spec, round(weight)) for spec, weight in zip(specs, raw / raw.sum() * 1e6, strict=True)]
+        shares = raw / raw.sum()
+        wholes = sum(share for share, size in zip(shares, sizes, strict=True) if size >= 1)
+        if 0 < wholes < WHOLE_SHARE[self.name]:
+            raised = WHOLE_SHARE[self.name] / wholes
+            shares = [share * raised if size >= 1 else share for share, size in zip(shares, sizes, strict=True)]
+        self.specs = [(spec, round(share * 1e6)) for spec, share in zip(specs, shares, strict=True)]
         self.values = self.mix.remainder_values().tolist()
         self.cpu_per_gpu, self.memory_per_gpu = self.mix.cores_and_memory_per_gpu()
 
@@ -100,7 +107,7 @@ class Worth:
         if gpu.partitioned:
             return self._slices(gpu, served)
         left = gpu.remainder
-        worth: int = round(VALUE * self.values[left] * GIGA)
+        worth: int = round(VALUE[self.name] * self.values[left] * GIGA)
         for spec, weight in served:
             if isinstance(spec.request, ShareRequest) and spec.request.selector.matches(gpu.model):
                 size = share_size(spec.request, gpu.model)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packing.policy import DEFAULT_POLICY
+from packing.policy import DEFAULT_POLICY, WAIT_POLICY
 from simulator.quality.lines import Line
 from simulator.quality.runs import Case, Figure, Run
 from simulator.quality.verdict import Verdict
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from simulator.report.svg import Drawing
 
 OURS = DEFAULT_POLICY
+OWN = (WAIT_POLICY, OURS)
+"""Settings of ours: none is a rival of another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -35,6 +35,7 @@ Dash = str | tuple[int, tuple[float, ...]]
 # (index into the series colours, dash). Ours and the baseline stand out; the naive ones are grey.
 _LOOKS: dict[str, tuple[int, Dash]] = {
     "dovetail": (0, _SOLID),
+    "dovetail-wait": (0, _DASHED),
     "fgd": (1, _SOLID),
     "best-fit": (2, _SOLID),
     "upstream": (3, _SOLID),

@@ -22,7 +22,8 @@ PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n" + "".join(
     [f"w{i},1000,1024,1,1000\n" for i in range(6)] + [f"s{i},1000,1024,1,400\n" for i in range(6)]
 )
 EXAMPLES = Path(__file__).parents[2] / "examples"
-HEAVY = ("numpy", "numba", "matplotlib", "scipy", "networkx", "jinja2", "msgspec", "yaml", "packing", "simulator")
+HEAVY = ("numpy", "numba", "matplotlib", "scipy", "networkx", "jinja2", "msgspec", "yaml", "aiohttp")
+HEAVY += ("packing", "simulator.sweep")
 
 Run = Callable[..., tuple[int, str, str]]
 

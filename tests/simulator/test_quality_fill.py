@@ -31,7 +31,7 @@ def test_the_protocol_has_14_lists_and_the_published_seeds() -> None:
     cases = plan(("P",))
     assert len(LISTS) == 14
     assert {item.seed for item in cases} == set(range(42, 52))
-    assert len(cases) == 14 * 10 * 7
+    assert len(cases) == 14 * 10 * 8
 
 
 def test_the_figures_are_those_that_were_published() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from packing.policy import WAIT_POLICY
 from simulator.inputs.openb import gpu_milli
 from simulator.inputs.workload import Workload, from_openb
 from simulator.quality import openbdata
@@ -100,9 +101,17 @@ def runs(waits: dict[str, tuple[float, float]]) -> list[Run]:
 
 def test_gates_are_against_the_best_peer_and_against_the_baseline() -> None:
     best, base = gates(runs({BASELINE: (100.0, 110.0), "best-fit": (90.0, 95.0), OURS: (92.0, 97.0)}))
-    assert best.gate == "s of mean wait saved against best-fit, at least"
+    assert best.gate == "s of mean wait dovetail saves against best-fit, at least"
     assert (best.measured, best.gate_reached) == (-2.0, NO)
     assert (base.measured, base.gate_reached, base.target_at, base.target_reached) == (10.5, YES, 5.25, YES)
+
+
+def test_the_setting_for_waits_has_gates_of_its_own_and_is_no_rival_of_the_default() -> None:
+    found = gates(runs({BASELINE: (100.0, 110.0), WAIT_POLICY: (50.0, 55.0), OURS: (92.0, 97.0)}))
+    assert [(verdict.gate.split()[4], verdict.measured) for verdict in found[::2]] == [
+        (OURS, 10.5),
+        (WAIT_POLICY, 52.5),
+    ]
 
 
 def test_overload_tells_of_allocation_alone() -> None:
