@@ -6,6 +6,7 @@ tests will skip. With CI=true that ends with exit code 1.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -64,6 +65,7 @@ class _Lines:
 
 def main() -> int:
     """Build what is missing; returns the exit code."""
+    argparse.ArgumentParser(prog="python -m sandbox.provision", description=__doc__).parse_args()
     console = Console(stderr=True, highlight=False)
     lacks = []
     with shown(console) as progress:
