@@ -48,8 +48,7 @@ def resource_slices(node: NodeGpus, *, generation: int = 1, driver: str = DRIVER
     chain = by_links(node.gpus)
     divided = [gpu for gpu in reversed(chain) if _is_divided(gpu)]
     contents = [{"sharedCounters": sets} for sets in _chunks([_counter_set(gpu) for gpu in divided], MAX_COUNTER_SETS)]
-    for gpu in divided:
-        contents += [{"devices": devices} for devices in _chunks(list(_parts(node, gpu)), MAX_DEVICES)]
+    contents += [{"devices": devices} for devices in _together([list(_parts(node, gpu)) for gpu in divided])]
     domains = nvlink_domains(node.gpus)
     wholes = [_whole(node, gpu, domains.get(gpu.index, "")) for gpu in chain if gpu.mig_mode is not MigMode.ENABLED]
     contents += [{"devices": devices} for devices in _chunks(wholes, MAX_DEVICES)]
@@ -121,6 +120,18 @@ def _device(name: str, attributes: Json, capacity: Json) -> Json:
     # What is published per device is written above, none of it by NVML.
     assert len(attributes) + len(capacity) <= MAX_ATTRIBUTES_AND_CAPACITIES
     return {"name": name, "attributes": attributes, "capacity": capacity}
+
+
+def _together(gpus: Sequence[list[Json]]) -> list[list[Json]]:
+    """Put the parts of GPUs into few slices, each GPU's into one, so that a change of a GPU rewrites one slice."""
+    slices: list[list[Json]] = []
+    for parts in gpus:
+        assert len(parts) <= MAX_DEVICES
+        if slices and len(slices[-1]) + len(parts) <= MAX_DEVICES:
+            slices[-1] += parts
+        elif parts:
+            slices.append(list(parts))
+    return slices
 
 
 def _chunks(items: Sequence[Json], most: int) -> Iterable[list[Json]]:
