@@ -123,14 +123,13 @@ def _device(name: str, attributes: Json, capacity: Json) -> Json:
 
 
 def _together(gpus: Sequence[list[Json]]) -> list[list[Json]]:
-    """Put the parts of GPUs into few slices, each GPU's into one, so that a change of a GPU rewrites one slice."""
+    """Put the parts of GPUs into few slices, those of a GPU together: its change rewrites one."""
     slices: list[list[Json]] = []
-    for parts in gpus:
-        assert len(parts) <= MAX_DEVICES
+    for parts in (some for gpu in gpus for some in _chunks(gpu, MAX_DEVICES)):
         if slices and len(slices[-1]) + len(parts) <= MAX_DEVICES:
             slices[-1] += parts
-        elif parts:
-            slices.append(list(parts))
+        else:
+            slices.append(parts)
     return slices
 
 
