@@ -1,4 +1,4 @@
-"""`dovetail bench quality`: which links jobs get and how full MIG GPUs become, against the peers' ways to place.
+"""`dovetail bench quality`: links, MIG, waits, one mixed pool and the fill benchmark, against the peers' ways to place.
 
 This module only decodes options and prints; what computes is imported when the command runs.
 """
@@ -41,6 +41,7 @@ SUITES_IN_WORDS = "L (links of multi-GPU jobs), M (MIG), R (jobs that wait), X (
 VERSUS_COLUMN = Column("versus", "DIFFERENCE (PAIRED, +- STANDARD ERROR)")
 GATE_COLUMNS = (
     Column("cell", "CELL"),
+    Column("policy", "POLICY"),
     Column("gate", "GATE"),
     Column("gate_at", "AT", 3),
     Column("measured", "MEASURED", 4),
@@ -160,6 +161,7 @@ def _cells(line: Line) -> dict[str, Value]:
 def _gate_cells(gate: Verdict) -> dict[str, Value]:
     return {
         "cell": gate.cell,
+        "policy": gate.policy,
         "gate": gate.gate,
         "gate_at": gate.gate_at,
         "measured": gate.measured,

@@ -77,8 +77,13 @@ def mean_of(values: Iterable[float]) -> Mean:
     return Mean(mean=round(statistics.fmean(numbers), DIGITS), error=round(error, DIGITS))
 
 
+def paired(ours: Sequence[Run], theirs: Sequence[Run]) -> bool:
+    """Return whether any run of the one met one of the other's on the same arrivals."""
+    return not {run.case.seed for run in ours}.isdisjoint(run.case.seed for run in theirs)
+
+
 def difference(figure: str, ours: Sequence[Run], theirs: Sequence[Run], peer: str) -> Difference:
-    """Return ours minus theirs over the runs both have."""
+    """Return ours minus theirs over the runs both have; there is one (`paired`)."""
     other = {run.case.seed: run.figures[figure] for run in theirs}
     pairs = [run.figures[figure] - other[run.case.seed] for run in ours if run.case.seed in other]
     found = mean_of(pairs)

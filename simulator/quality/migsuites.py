@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.quality import migcluster
@@ -11,9 +12,9 @@ from simulator.quality.churn import Allocator, churn, fill
 from simulator.quality.lines import Line, best, grouped
 from simulator.quality.migcluster import COMPUTE, GPUS, MIXES, SLICES_PER_GPU
 from simulator.quality.migpeers import MIG_PEERS, SPREADING
-from simulator.quality.runs import Case, Figure, Run, cell_text
+from simulator.quality.runs import DIGITS, Case, Figure, Run, cell_text
 from simulator.quality.suite import OURS, Suite
-from simulator.quality.verdict import Verdict, at_least, compared, mean_figure
+from simulator.quality.verdict import Verdict, at_least, compared, mean_figure, reached
 
 if TYPE_CHECKING:
     from simulator.report.svg import Drawing
@@ -84,18 +85,31 @@ def rivals(main: Figure, lines: Sequence[Line]) -> list[tuple[str, str]]:
 
 
 def compute_gates(figure: str) -> Callable[[Sequence[Run]], list[Verdict]]:
-    """Return the gates on compute: in each cell at least that of the better of the peers named."""
+    """Return the gates on compute: in each cell at least that of the better of the peers named.
+
+    The target is the best of all peers of the cell, told as what it has more than the peer of the gate.
+    """
+
+    def mean(runs: Sequence[Run]) -> float:
+        return mean_figure(figure, runs).mean
 
     def gates(runs: Sequence[Run]) -> list[Verdict]:
         found = []
         for cell, by_policy in grouped(runs).items():
-            peers = [by_policy[peer] for peer in RIVALS if peer in by_policy]
-            if OURS in by_policy and peers:
-                rival = max(peers, key=lambda those: mean_figure(figure, those).mean)
-                value = compared(figure, by_policy[OURS], rival)
-                assert value is not None
-                gate = f"compute % less {rival[0].case.policy}'s at least"
-                found.append(at_least(gate, cell_text(cell), value, 0.0))
+            ours = by_policy.get(OURS, ())
+            peers = [theirs for policy, theirs in by_policy.items() if policy != OURS]
+            named = [by_policy[peer] for peer in RIVALS if peer in by_policy]
+            if not named:
+                continue
+            rival, best_peer = max(named, key=mean), max(peers, key=mean)
+            value, most = compared(figure, ours, rival), compared(figure, ours, best_peer)
+            if value is None or most is None:
+                continue
+            gate = f"compute % less {rival[0].case.policy}'s at least (target: {best_peer[0].case.policy}'s)"
+            ahead = round(value.mean - most.mean, DIGITS)
+            verdict = at_least(gate, cell_text(cell), value, 0.0, ahead)
+            # What is noise against the best peer, the pairs with that peer say.
+            found.append(replace(verdict, target_reached=reached(most, 0.0)))
         return found
 
     return gates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +15,7 @@ from simulator.quality.registry import SUITES
 from simulator.quality.result import Quality
 from simulator.quality.runs import Figure
 from simulator.quality.suite import OURS, Suite
-from simulator.quality.verdict import NO, YES, Verdict
+from simulator.quality.verdict import NO, NOISE, YES, Verdict
 from simulator.report.palette import look
 from simulator.report.svg import Drawing
 
@@ -62,11 +63,17 @@ def render_quality(quality: Quality) -> str:
 
 
 def headline(gates: Sequence[Verdict]) -> str:
-    """Return how many gates are reached, in one sentence."""
+    """Return how many gates are reached: those of the default policy, then those of its other settings."""
     if not gates:
         return "No gate of these suites was put to the test"
-    reached, missed = (sum(gate.gate_reached == word for gate in gates) for word in (YES, NO))
-    return f"{OURS} reaches {reached} of {len(gates)} gates and misses {missed}; the others are within noise"
+    policies = sorted({gate.policy for gate in gates}, key=lambda policy: policy != OURS)
+    return "; ".join(_reached(policy, [gate for gate in gates if gate.policy == policy]) for policy in policies)
+
+
+def _reached(policy: str, gates: Sequence[Verdict]) -> str:
+    counts = Counter(gate.gate_reached for gate in gates)
+    noise = f", {counts[NOISE]} within noise" if counts[NOISE] else ""
+    return f"{policy} reaches {counts[YES]} of {len(gates)} gates and misses {counts[NO]}{noise}"
 
 
 def gate_text(gate: Verdict) -> str:

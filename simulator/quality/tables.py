@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulator.quality.lines import Line, difference, grouped, line_of
+from simulator.quality.lines import Line, difference, grouped, line_of, paired
 from simulator.quality.registry import SUITES
 from simulator.quality.runs import Cell, Run
 from simulator.quality.suite import OURS
@@ -40,6 +40,6 @@ def _lines(cell: Cell, by_policy: dict[str, list[Run]]) -> list[Line]:
     versus = tuple(
         difference(figure, by_policy[OURS], by_policy[peer], peer)
         for figure, peer in suite.rivals(suite.main_figure(lines[0]), lines)
-        if peer in by_policy
+        if paired(by_policy[OURS], by_policy.get(peer, ()))
     )
     return [line_of(cell, OURS, by_policy[OURS], versus) if line.policy == OURS else line for line in lines]

@@ -10,7 +10,7 @@ from simulator.inputs.openb import gpu_milli
 from simulator.inputs.workload import Workload, from_openb
 from simulator.quality import openbdata
 from simulator.quality.cases import run_case
-from simulator.quality.page import render_quality
+from simulator.quality.page import headline, render_quality
 from simulator.quality.queueload import LONGEST_S, SPAN_S, allocated_pct, judge_waits, queue_jobs
 from simulator.quality.queuesuite import BASELINE, QUEUE, gates
 from simulator.quality.result import quality_of
@@ -112,6 +112,11 @@ def test_the_setting_for_waits_has_gates_of_its_own_and_is_no_rival_of_the_defau
         (OURS, 10.5),
         (WAIT_POLICY, 52.5),
     ]
+    assert [verdict.policy for verdict in found] == [OURS, OURS, WAIT_POLICY, WAIT_POLICY]
+    missed = gates(runs({BASELINE: (100.0, 110.0), WAIT_POLICY: (50.0, 55.0), OURS: (120.0, 130.0)}))
+    assert headline(missed) == (
+        "dovetail reaches 0 of 2 gates and misses 2; dovetail-wait reaches 2 of 2 gates and misses 0"
+    )
 
 
 def test_overload_tells_of_allocation_alone() -> None:

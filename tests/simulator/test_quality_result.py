@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from packing.policy import WAIT_POLICY
 from simulator.quality.cases import plan, run_case
-from simulator.quality.lines import best, mean_of
+from simulator.quality.lines import Mean, best, mean_of
 from simulator.quality.linksuite import LINKS
 from simulator.quality.migsuites import OPENED
 from simulator.quality.page import headline, render_quality
@@ -20,7 +21,7 @@ from simulator.quality.result import Quality, encode_quality, quality_of, write_
 from simulator.quality.runs import Case, Run
 from simulator.quality.suite import OURS, Suite
 from simulator.quality.tables import tabulate, verdicts
-from simulator.quality.verdict import NO, NOISE, YES
+from simulator.quality.verdict import NO, NOISE, YES, Verdict, at_least
 from topology.errors import InvalidInputError
 
 SMALL_SUITES = ("L", "M1", "M2", "M3")
@@ -122,6 +123,52 @@ def test_a_mig_gate_is_held_against_the_better_peer() -> None:
     assert "best-fit" in verdict.gate
     assert verdict.measured == pytest.approx(-0.5)
     assert verdict.gate_reached == NO
+    assert (verdict.target_at, verdict.target_reached) == (0.0, NO)
+
+
+@pytest.mark.parametrize(
+    ("best_peer", "target_at", "reached"),
+    [((98.4, 98.4), 0.4, YES), ((98.4, 99.0), 0.7, NOISE), ((98.6, 98.6), 0.6, NO)],
+)
+def test_a_mig_target_is_held_against_the_best_of_all_peers(
+    best_peer: tuple[float, float], target_at: float, reached: str
+) -> None:
+    """The gate names two peers; another one may be the best of the table (M1 big: mcc)."""
+    values = {"best-fit": (97.0, 97.0), "fgd-mig": (98.0, 98.0), "mcc": best_peer, OURS: (98.5, 98.5)}
+    runs = [
+        run(name, seed, suite="M1", scenario="big", load=0.0, served_pct=value)
+        for name, pair in values.items()
+        for seed, value in enumerate(pair)
+    ]
+    (verdict,) = verdicts(runs)
+    assert verdict.gate == "compute % less fgd-mig's at least (target: mcc's)"
+    assert (verdict.measured, verdict.gate_reached) == (pytest.approx(0.5), YES)
+    assert (verdict.target_at, verdict.target_reached) == (pytest.approx(target_at), reached)
+
+
+def test_policies_that_share_no_run_are_not_compared() -> None:
+    """A benchmark that was stopped has run 4 of one policy and run 5 of another."""
+    apart = [gang("most-used", 4, 60, 90), gang(OURS, 5, 99, 90)]
+    assert [verdict.gate for verdict in verdicts(apart)] == ["ideal % at least"]
+    assert tabulate(apart)[-1].versus == ()
+    mig = [
+        run(name, seed, suite="M1", scenario="big", load=0.0, served_pct=97)
+        for seed, name in enumerate(("mcc", "best-fit", OURS))
+    ]
+    assert verdicts(mig) == ()
+    waits = [
+        run(name, seed, suite="R1", scenario="openb", load=0.8, wait_s=9) for seed, name in enumerate(("fgd", OURS))
+    ]
+    assert verdicts(waits) == ()
+
+
+def test_the_headline_counts_what_the_default_policy_reaches_and_tells_its_other_settings_apart() -> None:
+    def gates(policy: str, *saved: float) -> list[Verdict]:
+        return [at_least("gate", "cell", Mean(mean=value, error=0.1), 0.0, policy=policy) for value in saved]
+
+    found = gates(WAIT_POLICY, 1, 1, -1) + gates(OURS, -0.1, -1, 1)
+    assert headline(found[3:]) == "dovetail reaches 1 of 3 gates and misses 1, 1 within noise"
+    assert headline(found) == f"{headline(found[3:])}; dovetail-wait reaches 2 of 3 gates and misses 1"
 
 
 def test_gates_without_their_peer_or_without_us_say_nothing() -> None:
