@@ -21,6 +21,8 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCIE_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 MAX_NODE_NAME = 253
+_UNKNOWN_AS_NONE = ("numa_node", "multiprocessors")
+_NOT_NEGATIVE = ("minor", "nvlink_count", "nvlink_mbps", *_UNKNOWN_AS_NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,7 @@ class Gpu:
     pcie_levels: tuple[str, ...] = ()
     """Distance to each GPU of the node in the words of `nvidia-smi topo -m`, `X` for itself."""
     numa_node: int | None = None
+    """None where sysfs says -1: the machine does not tell."""
     nics: tuple[str, ...] = ()
     """Network cards nearest to it."""
 
@@ -101,8 +104,10 @@ def _faults(node: NodeGpus) -> Iterator[tuple[str, str]]:
 
 
 def _gpu_faults(gpu: Gpu) -> Iterator[tuple[str, str]]:
-    if gpu.minor < 0:
-        yield "minor", f"is {gpu.minor}; must not be negative"
+    for field in _NOT_NEGATIVE:
+        if (number := getattr(gpu, field)) is not None and number < 0:
+            remedy = "; leave it out where it is not known" if field in _UNKNOWN_AS_NONE else ""
+            yield field, f"is {number}; must not be negative{remedy}"
     if not gpu.uuid or not gpu.product:
         yield "uuid, product", "must be given; claims select by them"
     # A share needs room for one step above the least one.

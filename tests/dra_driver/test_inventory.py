@@ -16,6 +16,10 @@ UNPLACEABLE = next(geometry for geometry in mig_geometries() if not geometry.pla
     ("facts", "message"),
     [
         ({"minor": -1}, r"gpus\[0\].minor: is -1"),
+        ({"numa_node": -1}, r"gpus\[0\].numa_node: is -1; must not be negative; leave it out where it is not known"),
+        ({"multiprocessors": -1}, r"gpus\[0\].multiprocessors: is -1; must not be negative; leave it out"),
+        ({"nvlink_count": -1}, r"gpus\[0\].nvlink_count: is -1; must not be negative$"),
+        ({"nvlink_mbps": -1}, r"gpus\[0\].nvlink_mbps: is -1"),
         ({"uuid": ""}, r"gpus\[0\].uuid, product: must be given"),
         ({"memory_bytes": 0}, r"gpus\[0\].memory_bytes: is 0"),
         ({"pci_address": "00000000:5A:00.0"}, r"gpus\[0\].pci_address: is '00000000:5A:00.0'; write it as sysfs does"),
