@@ -66,27 +66,65 @@ def _pairs(switches: Mapping[str, bool]) -> str:
     return ",".join(f"{name}={str(on).lower()}" for name, on in sorted(switches.items()))
 
 
-def etcd(program: Path, data: Path, client_port: int, peer_port: int, *, fsync: bool) -> Argv:
+@dataclass(frozen=True, slots=True)
+class Store:
+    """How etcd is reached: by TLS in both directions, with certificates of an authority for etcd alone.
+
+    Whoever may write there is the cluster's administrator, so no certificate of a cluster user opens it.
+    """
+
+    authority: Path
+    member: KeyPair
+    client: KeyPair
+    """The API server's."""
+    client_port: int
+    peer_port: int
+    metrics_port: int
+
+    @property
+    def url(self) -> str:
+        """Where its clients go."""
+        return f"https://{LOOPBACK}:{self.client_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where its health and metrics are, without a certificate and without any data, as kubeadm sets it up."""
+        return f"http://{LOOPBACK}:{self.metrics_port}"
+
+
+def etcd(program: Path, data: Path, store: Store, *, fsync: bool) -> Argv:
     """One etcd member. Without fsync a crash of the machine loses data; a killed etcd does not."""
-    clients, peers = f"http://{LOOPBACK}:{client_port}", f"http://{LOOPBACK}:{peer_port}"
+    peers = f"https://{LOOPBACK}:{store.peer_port}"
     return [
         str(program),
         f"--data-dir={data}",
-        f"--listen-client-urls={clients}",
-        f"--advertise-client-urls={clients}",
+        f"--listen-client-urls={store.url}",
+        f"--advertise-client-urls={store.url}",
         f"--listen-peer-urls={peers}",
         f"--initial-advertise-peer-urls={peers}",
         f"--initial-cluster=default={peers}",
+        f"--listen-metrics-urls={store.metrics_url}",
+        "--client-cert-auth",
+        f"--cert-file={store.member.certificate}",
+        f"--key-file={store.member.key}",
+        f"--trusted-ca-file={store.authority}",
+        "--peer-client-cert-auth",
+        f"--peer-cert-file={store.member.certificate}",
+        f"--peer-key-file={store.member.key}",
+        f"--peer-trusted-ca-file={store.authority}",
         "--log-level=warn",
         *([] if fsync else ["--unsafe-no-fsync"]),
     ]
 
 
-def apiserver(program: Path, etcd_port: int, port: int, authority: Path, serving: KeyPair, kubelet: KeyPair) -> Argv:
+def apiserver(program: Path, store: Store, port: int, authority: Path, serving: KeyPair, kubelet: KeyPair) -> Argv:
     """Serve the API; `kubelet` is how it presents itself to kubelets. Tokens are signed with its serving key."""
     return [
         str(program),
-        f"--etcd-servers=http://{LOOPBACK}:{etcd_port}",
+        f"--etcd-servers={store.url}",
+        f"--etcd-cafile={store.authority}",
+        f"--etcd-certfile={store.client.certificate}",
+        f"--etcd-keyfile={store.client.key}",
         f"--bind-address={LOOPBACK}",
         f"--advertise-address={LOOPBACK}",
         f"--secure-port={port}",

@@ -139,14 +139,12 @@ class _Launch:
 
     def run(self, port: int) -> None:
         """Start all components, the API server at `port`, and wait until they are ready."""
-        etcd_port, peer_port = free_ports(2)
         authority = self.of.authority
-        argv = components.etcd(
-            self.paths["etcd"], self.of.directory / "etcd", etcd_port, peer_port, fsync=self.options.fsync
-        )
-        self.of.programs.start("etcd", argv, health=f"http://{LOOPBACK}:{etcd_port}/health")
+        store = self._store()
+        argv = components.etcd(self.paths["etcd"], self.of.directory / "etcd", store, fsync=self.options.fsync)
+        self.of.programs.start("etcd", argv, health=f"{store.metrics_url}/health")
         serving = authority.server("kube-apiserver", *components.SERVICE_NAMES)
-        self._start_apiserver(port, etcd_port, serving)  # it waits for etcd by itself
+        self._start_apiserver(port, store, serving)  # it waits for etcd by itself
         self.of.wait_healthy("kube-apiserver")
         manager = self._access("kube-controller-manager")
         keys = KeyPair(authority.certificate, authority.key)
@@ -166,15 +164,21 @@ class _Launch:
         self.of.programs.start("kube-scheduler", [*argv, *self._gates()], health=f"{access.url}/healthz")
         self.of.wait_healthy("kube-scheduler")
 
-    def _start_apiserver(self, port: int, etcd_port: int, serving: KeyPair) -> None:
+    def _start_apiserver(self, port: int, store: components.Store, serving: KeyPair) -> None:
         authority = self.of.authority
         kubelet_client = authority.client("kube-apiserver-kubelet-client", ADMIN[1])
         argv = components.apiserver(
-            self.paths["kube-apiserver"], etcd_port, port, authority.certificate, serving, kubelet_client
+            self.paths["kube-apiserver"], store, port, authority.certificate, serving, kubelet_client
         )
         served = components.runtime_flags(self.options.runtime_config)
         health = f"{self.of.server}/readyz"
         self.of.programs.start("kube-apiserver", [*argv, *self._gates(), *served], health=health)
+
+    def _store(self) -> components.Store:
+        authority = Authority(self.of.authority.folder / "etcd")
+        member = authority.server("member")
+        client = authority.client("kube-apiserver")
+        return components.Store(authority.certificate, member, client, *free_ports(3))
 
     def _access(self, name: str) -> components.Access:
         kubeconfig = self.of.credentials(f"system:{name}")
