@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kubernetes import config, dynamic
+from kubernetes import client, config, dynamic
 from kubernetes.dynamic import exceptions
 
 from sandbox.waiting import NotYet, wait_for
@@ -33,7 +33,10 @@ class Api:
     """One user's connection to one API server."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        self._client = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
+        facts = client.Configuration()
+        facts.proxy = None  # the server is on this machine, where HTTPS_PROXY leads nowhere
+        config.load_kube_config(str(kubeconfig), client_configuration=facts)  # type: ignore[no-untyped-call]
+        self._client = client.ApiClient(configuration=facts)
         with tempfile.TemporaryDirectory() as folder:
             # By default the cache is keyed by address, and another cluster may have had this port.
             self._dynamic = dynamic.DynamicClient(self._client, cache_file=f"{folder}/discovery.json")  # type: ignore[no-untyped-call]
@@ -141,7 +144,7 @@ class Api:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def _call(self, method: str, of: Manifest, *, subresource: str | None = None, **parameters: object) -> Manifest:
         resource = self._dynamic.resources.get(api_version=of["apiVersion"], kind=of["kind"])

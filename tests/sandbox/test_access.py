@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 import urllib3
-import yaml
 
 from sandbox.api import Api
 from sandbox.controlplane import ControlPlane
 from sandbox.pki import Authority, KeyPair
-from sandbox.ports import LOOPBACK
 
 WRITE = json.dumps({name: base64.b64encode(b"/registry/stranger").decode() for name in ("key", "value")})
 
@@ -68,3 +66,15 @@ def test_etcd_shows_no_data_without_a_certificate(control_plane: ControlPlane) -
             for method, path in (("GET", "/health"), ("POST", "/v3/kv/put"), ("POST", "/v3/kv/range"))
         ]
     assert asked == [200, 404, 404]
+
+
+def test_a_proxy_of_the_environment_is_passed_by(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not reach a server that listens on this machine's loopback."""
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    api = Api(control_plane.kubeconfig)
+    assert api.raw("/readyz") == "ok"
+    api.close()
+    control_plane.wait_healthy("kube-apiserver")
