@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 from packing.mix import DemandMix
 from packing.model import WHOLE_MILLI, ClaimId, Demand, Node, Snapshot
@@ -21,6 +22,12 @@ class CoreCluster:
         self.fabric, self.usage = pack(Snapshot(nodes=tuple(nodes)))
         self.policy = make_policy(policy, DemandMix.from_demands(counts), self.fabric, seed=seed)
         self.capacity_milli = WHOLE_MILLI * sum(len(node.shape.gpus) - len(node.unhealthy) for node in nodes)
+
+    def copy(self) -> CoreCluster:
+        """Return the same cluster with books of its own."""
+        twin = copy(self)
+        twin.usage = self.usage.copy()
+        return twin
 
     def try_place(self, demand: Demand, claim: ClaimId) -> int | None:
         """Place `demand` and return the thousandths of GPUs it took; None where it does not fit."""
