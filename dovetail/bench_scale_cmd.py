@@ -63,7 +63,7 @@ def scale(
 
     The times are processor time of this thread; WALL is what a clock on the wall saw.
     """
-    from simulator.scale.result import scale_of, write_scale
+    from simulator.scale.result import scale_of
     from simulator.scale.steady import run_scale
 
     sizes = sizes_of(nodes)
@@ -76,7 +76,6 @@ def scale(
     except KeyboardInterrupt:
         pass
     found = scale_of(runs, dovetail.__version__, complete=len(runs) == len(sizes))
-    write_scale(found, out)
     _print(found, output)
     _finish(found, out, output)
 
@@ -113,9 +112,12 @@ def _finish(found: Scale, out: Path, output: OutputFormat) -> None:
 
     # Programs read standard output; the word where the page is must not end up in their JSON.
     aside = output is not OutputFormat.TABLE
+    # An earlier result is worth more than an empty one.
     if found.runs:
         from simulator.scale.page import FILE_NAME, render_scale
+        from simulator.scale.result import write_scale
 
+        write_scale(found, out)
         typer.echo(f"report: {write_text(out / FILE_NAME, render_scale(found))}", err=aside)
     if not found.complete:
         typer.echo(f"interrupted: kept {len(found.runs)} finished sizes", err=True)
@@ -127,7 +129,7 @@ def _rows(run: ScaleRun) -> list[dict[str, Value]]:
 
     memory = _memory(run)
     fields = msgspec.to_builtins(run)
-    return [memory | {"operation": name} | fields[name] for name in OPERATIONS]
+    return [memory | {"operation": name} | fields[name] for name in OPERATIONS if fields[name]]
 
 
 def _memory(run: ScaleRun) -> dict[str, Value]:

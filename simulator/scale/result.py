@@ -55,14 +55,13 @@ def write_scale(scale: Scale, folder: Path) -> Path:
 
 def _growth(runs: Sequence[ScaleRun]) -> tuple[Growth, ...]:
     figures = {
-        "place p50, processor": [run.place.cpu_p50_us for run in runs],
-        "place p99, processor": [run.place.cpu_p99_us for run in runs],
-        "apply p50, processor": [run.apply.cpu_p50_us for run in runs],
-        "release p50, processor": [run.release.cpu_p50_us for run in runs],
-        "first decision of a class p50, processor": [run.first.cpu_p50_us for run in runs],
+        "place p50, processor": [(run.nodes, run.place.cpu_p50_us) for run in runs],
+        "place p99, processor": [(run.nodes, run.place.cpu_p99_us) for run in runs],
+        "apply p50, processor": [(run.nodes, run.apply.cpu_p50_us) for run in runs if run.apply],
+        "release p50, processor": [(run.nodes, run.release.cpu_p50_us) for run in runs if run.release],
+        "first decision of a class p50, processor": [(run.nodes, run.first.cpu_p50_us) for run in runs],
     }
-    nodes = [run.nodes for run in runs]
-    fits = {name: growth_exponent(nodes, values) for name, values in figures.items()}
+    fits = {name: growth_exponent(*zip(*told, strict=True)) for name, told in figures.items() if told}
     return tuple(Growth(figure=name, exponent=found) for name, found in fits.items() if found is not None)
 
 

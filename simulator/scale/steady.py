@@ -7,6 +7,7 @@ uniformly leave until no more than that share is in use. Drawing uniformly is wh
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ OCCUPIED = 0.85
 WARM_UP = 0.25
 """Decisions that do not count, as a share of those that do: every class is seen before."""
 BATCH = 10_000
-PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +60,9 @@ class ScaleRun:
     digest: str
     """Of all placements: the same on every machine."""
     place: Timing
-    apply: Timing
-    release: Timing
+    apply: Timing | None
+    """None where nothing was placed, as `release` where nothing left: with very few decisions."""
+    release: Timing | None
     first: Timing
     fabric_bytes_per_gpu: float
     usage_bytes_per_gpu: float
@@ -87,7 +88,10 @@ class _Watch:
         self._wall.append(wall - self._started[0])
         self._cpu.append(cpu - self._started[1])
 
-    def timing(self) -> Timing:
+    def timing(self) -> Timing | None:
+        """Return what the calls took, None where there was none."""
+        if not self._wall:
+            return None
         wall, cpu = (np.array(spent) / 1000 for spent in (self._wall, self._cpu))
         return Timing(
             p50_us=_rounded(np.percentile(wall, 50)),
@@ -195,6 +199,9 @@ def run_scale(nodes: int, *, decisions: int, seed: int = 0) -> ScaleRun:
     cluster.live(decisions)
     after = resident_bytes()
     gpus = cluster.fabric.gpu_count
+    place_time, first_time = cluster.place.timing(), cluster.first_decisions().timing()
+    assert place_time is not None, "at least one decision is asked for"
+    assert first_time is not None
     return ScaleRun(
         nodes=nodes,
         gpus=gpus,
@@ -204,10 +211,10 @@ def run_scale(nodes: int, *, decisions: int, seed: int = 0) -> ScaleRun:
         claims=len(cluster.usage.claims),
         occupied_pct=round(100 * cluster.in_use / gpus, 3),
         digest=cluster.digest,
-        place=cluster.place.timing(),
+        place=place_time,
         apply=cluster.apply.timing(),
         release=cluster.release.timing(),
-        first=cluster.first_decisions().timing(),
+        first=first_time,
         fabric_bytes_per_gpu=_rounded(_bytes(cluster.fabric.arrays) / gpus),
         usage_bytes_per_gpu=_rounded(_bytes(cluster.usage.arrays) / gpus),
         scores_bytes_per_gpu=_rounded(_score_bytes(cluster) / gpus),
@@ -218,9 +225,10 @@ def run_scale(nodes: int, *, decisions: int, seed: int = 0) -> ScaleRun:
 def resident_bytes() -> int | None:
     """Return the memory this process holds, None where the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * PAGE_BYTES
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
         return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def growth_exponent(nodes: Sequence[int], values: Sequence[float]) -> float | None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from dovetail.bench_scale_cmd import sizes_of
 from dovetail.cli import app
 from packing.memory import memory_of
-from packing.model import PartitionRequest, ShareRequest, WholeRequest
+from packing.model import ClaimId, PartitionRequest, ShareRequest, WholeRequest
 from packing.place import place
 from simulator.quality.verdict import NO, YES
+from simulator.scale import steady
 from simulator.scale.page import render_scale
 from simulator.scale.result import FILE_NAME, scale_of
 from simulator.scale.steady import SteadyCluster, Timing, growth_exponent, run_scale
@@ -63,18 +64,54 @@ def test_decisions_in_steady_state_are_those_of_a_memory_that_saw_nothing():
 
 
 def test_a_decision_scores_no_node_that_did_not_change():
-    """The law behind the growth of times: whatever the size, what is scored anew is what changed."""
+    """The law behind the growth of times: whatever the size, what is scored anew is what changed.
+
+    Two scores are falsified: a claim that comes puts the one of its node right, the other stays.
+    """
     cluster = SteadyCluster(NODES, seed=1)
     cluster.fill()
     ask = scale_asks()[0]
+
+    def scores_of(usage):
+        place(cluster.fabric, usage, ask.demand, cluster.policy)
+        memory = memory_of(usage, cluster.policy)
+        return memory.cache.scores[memory.row(usage.classes.index(ask.demand))]
+
+    row = scores_of(cluster.usage)
+    decision = place(cluster.fabric, cluster.usage, ask.demand, cluster.policy)
+    changed = cluster.fabric.index[decision.placement.node]
+    kept = (changed + 1) % NODES
+    row[[changed, kept]] -= 1
+    lie = row[kept]
+    cluster.usage.apply(ClaimId("one more"), ask.demand, decision.placement)
     place(cluster.fabric, cluster.usage, ask.demand, cluster.policy)
-    memory = memory_of(cluster.usage, cluster.policy)
-    row = memory.cache.scores[memory.row(cluster.usage.classes.index(ask.demand))]
-    kept = np.flatnonzero(cluster.usage.arrays.version < cluster.usage.arrays.version.max())
-    lie = int(row[kept[0]]) - 1
-    row[kept[0]] = lie
-    place(cluster.fabric, cluster.usage, ask.demand, cluster.policy)
-    assert row[kept[0]] == lie, "an unchanged node was scored again"
+    fresh = scores_of(cluster.usage.copy())
+    assert row[changed] == fresh[changed], "the node that changed was not scored anew"
+    assert row[kept] == lie == fresh[kept] - 1, "an unchanged node was scored again"
+
+
+def test_an_operation_that_never_came_about_has_no_times(tmp_path):
+    """One pod may come without any leaving: percentiles of nothing ended the command with an IndexError."""
+    run = run_scale(NODES, decisions=1, seed=0)
+    assert run.release is None
+    assert "release p50, processor" not in {fit.figure for fit in scale_of([run, replace(run, nodes=40)], "1").growth}
+    assert "<td>release</td>" not in render_scale(scale_of([run], "1"))
+    done = CliRunner().invoke(
+        app, ["bench", "scale", "--nodes", str(NODES), "--decisions", "1", "-o", "csv", "--out", str(tmp_path)]
+    )
+    assert done.exit_code == 0, done.output
+    assert [row["operation"] for row in csv.DictReader(done.stdout.splitlines())] == ["place", "apply", "first"]
+
+
+def test_an_interrupt_before_the_first_size_leaves_an_earlier_result(tmp_path, monkeypatch):
+    def stopped(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(steady, "run_scale", stopped)
+    (tmp_path / FILE_NAME).write_text("earlier", encoding="utf-8")
+    done = CliRunner().invoke(app, ["bench", "scale", "--out", str(tmp_path)])
+    assert done.exit_code == 130
+    assert (tmp_path / FILE_NAME).read_text(encoding="utf-8") == "earlier"
 
 
 def test_growth_is_the_exponent_of_a_power_law():
