@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,26 +24,44 @@ from sandbox.golang import environment, find_go
 MODULES = Path(__file__).parent / "tools"
 READY_PROGRAMS = "DOVETAIL_SANDBOX_BIN"
 """Environment variable: a folder whose programs are used instead of built ones."""
-KUBERNETES_VERSIONS = ((1, 34), (1, 37))
-"""Oldest and newest minor version that ready programs may have."""
+ANSWER_S = 30.0
+"""How long a program may take to tell its version."""
 BUILD_MIB = 11_000
 """Free disk that a first build of everything needs: module and build caches of Go, and the programs."""
 
 
 @dataclass(frozen=True, slots=True)
+class Versions:
+    """Which versions of a ready program are taken, and the flag that makes it tell its own."""
+
+    product: str
+    oldest: tuple[int, int]
+    newest: tuple[int, int]
+    text: str
+    flag: str
+
+
+KUBERNETES = Versions("Kubernetes", (1, 34), (1, 37), "1.34 to 1.37", "--version")
+# Its configuration is of version 4 (`nodeconfig`), which begins with containerd 2.3 (RELEASES.md of containerd).
+CONTAINERD = Versions("containerd", (2, 3), (2, sys.maxsize), "2.3 and later 2.x", "-v")
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
-    """Where a program comes from."""
+    """Where a program comes from, and what is asked of a ready one."""
 
     module: str
     package: str
+    versions: Versions | None = None
+    """None: whatever the user's folder has."""
 
 
 def _kubernetes(name: str) -> Tool:
-    return Tool("kubernetes", f"k8s.io/kubernetes/cmd/{name}")
+    return Tool("kubernetes", f"k8s.io/kubernetes/cmd/{name}", KUBERNETES)
 
 
 def _containerd(name: str) -> Tool:
-    return Tool("containerd", f"github.com/containerd/containerd/v2/cmd/{name}")
+    return Tool("containerd", f"github.com/containerd/containerd/v2/cmd/{name}", CONTAINERD)
 
 
 TOOLS = {
@@ -55,7 +74,7 @@ TOOLS = {
     "containerd": _containerd("containerd"),
     "containerd-shim-runc-v2": _containerd("containerd-shim-runc-v2"),
     "ctr": _containerd("ctr"),
-    "kubectl": _kubernetes("kubectl"),
+    "kubectl": Tool("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
     "helm": Tool("helm", "helm.sh/helm/v3/cmd/helm"),
     "promtool": Tool("prometheus", "github.com/prometheus/prometheus/cmd/promtool"),
     "prometheus": Tool("prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
@@ -106,26 +125,40 @@ def kubernetes_version(program: Path) -> str:
 
     Raises UnavailableError for versions that Dovetail does not support.
     """
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
-    found = re.search(r"v((\d+)\.(\d+)\.\S+)", said)
-    oldest, newest = KUBERNETES_VERSIONS
-    if found is None or not oldest <= (int(found[2]), int(found[3])) <= newest:
-        span = f"{oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}"
+    return _version(program, KUBERNETES)
+
+
+def _version(program: Path, wanted: Versions) -> str:
+    """Return the version that a program tells. Raises UnavailableError when it is none of those wanted."""
+    try:
+        run = subprocess.run(  # noqa: S603
+            [program, wanted.flag], capture_output=True, text=True, errors="replace", check=False, timeout=ANSWER_S
+        )
+        said = (run.stdout or run.stderr).strip()
+    except (OSError, subprocess.TimeoutExpired) as fault:
+        said = str(fault)
+    found = re.search(r"\bv?((\d+)\.(\d+)\.\S+)", said)
+    if found is None or not wanted.oldest <= (int(found[2]), int(found[3])) <= wanted.newest:
         raise UnavailableError(
-            f"{program} says {said.strip()!r}, and Dovetail supports Kubernetes {span}",
+            f"{program} {wanted.flag} says {said[:200]!r}, and Dovetail supports {wanted.product} {wanted.text}",
             f"let {READY_PROGRAMS} name a folder with programs of such a version, or unset it",
         )
     return found[1]
 
 
 def _ready_program(name: str) -> Path | None:
+    """Return the user's own program, if there is one. Raises UnavailableError for one of a wrong version."""
     folder = os.environ.get(READY_PROGRAMS)
     if not folder:
         return None
     if not Path(folder).is_dir():
         raise UnavailableError(f"{READY_PROGRAMS}={folder} is not a folder", "correct it, or unset it to build")
     program = Path(folder).absolute() / name
-    return program if os.access(program, os.X_OK) and program.is_file() else None
+    if not (os.access(program, os.X_OK) and program.is_file()):
+        return None
+    if versions := TOOLS[name].versions:
+        _version(program, versions)
+    return program
 
 
 def _flags(module: str) -> list[str]:

@@ -23,20 +23,69 @@ def program(folder: Path, name: str, says: str) -> Path:
     return path
 
 
+KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
+
+
 @pytest.mark.parametrize("version", ["1.34.0", "1.36.3", "1.37.0-rc.1"])
+@pytest.mark.parametrize("name", KUBERNETES)
 def test_supported_versions_are_taken_from_the_users_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str
 ) -> None:
-    ours = program(tmp_path, "kube-apiserver", f"Kubernetes v{version}")
+    ours = program(tmp_path, name, f"Kubernetes v{version}")
     monkeypatch.setenv(tools.READY_PROGRAMS, str(tmp_path))
-    assert tools.provide(["kube-apiserver"]) == {"kube-apiserver": ours}
+    assert tools.provide([name]) == {name: ours}
     assert tools.kubernetes_version(ours) == version
 
 
 @pytest.mark.parametrize("says", ["Kubernetes v1.33.9", "Kubernetes v1.38.0", "flag provided but not defined", ""])
-def test_other_versions_are_refused(tmp_path: Path, says: str) -> None:
-    with pytest.raises(UnavailableError, match=r"supports Kubernetes 1.34 to 1.37; let DOVETAIL_SANDBOX_BIN name"):
-        tools.kubernetes_version(program(tmp_path, "kube-apiserver", says))
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_other_versions_of_any_program_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    program(tmp_path, name, says)
+    monkeypatch.setenv(tools.READY_PROGRAMS, str(tmp_path))
+    with pytest.raises(
+        UnavailableError, match=f"{name} --version .*supports Kubernetes 1.34 to 1.37; let DOVETAIL_SANDBOX_BIN name"
+    ):
+        tools.provide([name])
+
+
+@pytest.mark.parametrize("name", CONTAINERD)
+def test_containerd_must_know_version_4_of_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(tools.READY_PROGRAMS, str(tmp_path))
+    for says in ("v2 v2.3.0", "v2 2.4.2+unknown", "\n  Version:  v2.10.0\n  Go version: go1.26.8"):
+        ours = program(tmp_path, name, f"{name} github.com/containerd/containerd/{says}")
+        assert tools.provide([name]) == {name: ours}
+    for says in ("containerd/v2 v2.2.9", "containerd.io 1.7.28 b98a3aa", "containerd/v3 v3.0.0", "go1.26.8"):
+        program(tmp_path, name, f"{name} {says}")
+        with pytest.raises(UnavailableError, match=f"{name} -v says .*supports containerd 2.3 and later 2.x; let "):
+            tools.provide([name])
+
+
+@pytest.mark.parametrize("name", ["kubectl", "etcd", "kwok"])
+def test_programs_of_any_version_are_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    ours = program(tmp_path, name, "v0.0.1")
+    monkeypatch.setenv(tools.READY_PROGRAMS, str(tmp_path))
+    assert tools.provide([name]) == {name: ours}
+
+
+def test_a_program_of_another_processor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "kubelet", "").write_bytes(b"\x7fELF of another processor")
+    monkeypatch.setenv(tools.READY_PROGRAMS, str(tmp_path))
+    with pytest.raises(UnavailableError, match=r"kubelet --version says .*Exec format error"):
+        tools.provide(["kubelet"])
+
+
+@pytest.mark.parametrize("name", [*KUBERNETES, *CONTAINERD])
+def test_what_is_built_tells_a_version_that_is_taken(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The flag and the form of the answer are those of the real programs."""
+    monkeypatch.delenv(tools.READY_PROGRAMS, raising=False)
+    built = had_or_skipped(lambda: tools.provide([name])[name])
+    monkeypatch.setenv(tools.READY_PROGRAMS, str(built.parent))
+    assert tools.provide([name]) == {name: built}
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
