@@ -21,8 +21,8 @@ from sandbox.errors import SupervisorError
 from sandbox.programs import Programs
 from sandbox.pytest_plugin import had_or_skipped
 from sandbox.waiting import NotYet, wait_for
+from tests.sandbox.children import ROOT, child, ended, first_line
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "sandbox"
 PAIRS = "a100-8-pcie-nvlink-pairs"
 ALLOCATIONS = (
@@ -203,12 +203,9 @@ def test_an_ended_component_shows(clean: Path) -> None:
 
 def interrupted_up(ending: signal.Signals) -> None:
     """An `up` that gets a signal when its control plane is ready."""
-    argv = [sys.executable, "-m", "dovetail", "sandbox", "up"]
-    with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0) as process:
-        assert process.stderr is not None
-        assert "control plane" in process.stderr.readline()
-        os.killpg(process.pid, ending)
-    assert process.returncode != 0
+    with child("-m", "dovetail", "sandbox", "up", stderr=subprocess.STDOUT) as process:
+        assert "control plane" in first_line(process)
+        assert ended(process, ending) != 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import cgroups, isolation, objects, rundir
+from sandbox import cgroups, isolation, objects, rundir, tools
 from sandbox.api import Manifest
 from sandbox.controlplane import ControlPlane, ControlPlaneOptions
 from sandbox.errors import StartError, WaitTimeoutError
@@ -23,8 +20,8 @@ from sandbox.pytest_plugin import had_or_skipped
 from sandbox.schedulers import SchedulerOptions, SecondScheduler
 from sandbox.testbed import Testbed
 from sandbox.waiting import NotYet, wait_for
+from tests.sandbox.children import child, ended, first_line
 
-ROOT = Path(__file__).parents[2]
 MANY = 1000
 RUN = """
 import sys, time
@@ -146,14 +143,13 @@ def _same_residue(node: str, before: dict[str, object]) -> bool | NotYet:
 
 def test_three_runs_leave_nothing_however_they_end(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     had_or_skipped(check)
+    had_or_skipped(lambda: tools.provide([*tools.CONTROL_PLANE, *tools.NODE]))
     monkeypatch.setenv("DOVETAIL_SANDBOX_DIR", str(short_folder))
     before = residue("none")
     for ending in ("returns", signal.SIGINT, signal.SIGKILL):
-        argv = [sys.executable, "-c", RUN, "returns" if ending == "returns" else "waits"]
-        with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, process_group=0) as process:
-            assert process.stdout is not None
-            node = process.stdout.readline().decode().strip()
+        with child("-c", RUN, "returns" if ending == "returns" else "waits") as process:
+            node = first_line(process)
             assert node, "it did not start; its standard error says why"
-            if isinstance(ending, signal.Signals):
-                os.killpg(process.pid, ending)
+            code = ended(process, ending) if isinstance(ending, signal.Signals) else process.wait()
+        assert (code == 0) == (ending == "returns")
         wait_for(f"nothing to be left after {ending}", partial(_same_residue, node, before))

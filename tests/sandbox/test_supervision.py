@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,8 +16,8 @@ from sandbox import cgroups, isolation, linux, rundir
 from sandbox.errors import StartError, SupervisorError
 from sandbox.programs import Programs
 from sandbox.waiting import NotYet, wait_for
+from tests.sandbox.children import Child, child, ended, first_line
 
-ROOT = Path(__file__).parents[2]
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of a node need root; run as root")
 CLIENT = """
 import sys, time
@@ -63,25 +62,30 @@ def until(what: str, holds: Callable[[], object]) -> None:
 
 
 @pytest.fixture(params=[False, pytest.param(True, marks=root_only)], ids=["plain", "isolated"])
-def client(request: pytest.FixtureRequest) -> tuple[subprocess.Popen[str], Path]:
+def client(request: pytest.FixtureRequest) -> Iterator[tuple[Child, Path]]:
     """Another process that holds a sandbox with a program which leaves an orphan."""
-    code = CLIENT.format(isolated=request.param)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0
-    )
-    assert process.stdout is not None
-    directory = Path(process.stdout.readline().strip())
-    process.stdout.close()
-    until("the orphan", lambda: len(sleepers(directory)) >= 4)
-    return process, directory
+    with child("-c", CLIENT.format(isolated=request.param)) as process:
+        directory = Path(first_line(process))
+        until("the orphan", lambda: len(sleepers(directory)) >= 4)
+        yield process, directory
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_all_ends_when_the_only_client_ends(client: tuple[subprocess.Popen[str], Path], number: signal.Signals) -> None:
+def test_all_ends_when_the_only_client_ends(client: tuple[Child, Path], number: signal.Signals) -> None:
     process, directory = client
-    os.killpg(process.pid, number)  # Ctrl-C reaches the whole group
-    process.wait()
+    assert ended(process, number) != 0
     until("all to be gone", lambda: not sleepers(directory) and not directory.exists())
+
+
+def test_a_child_of_a_test_hears_ctrl_c_where_it_is_ignored() -> None:
+    """As under nohup: the tests of Ctrl-C waited there for ever."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with child("-c", "import time; print('runs', flush=True); time.sleep(7654)") as process:
+            assert first_line(process) == "runs"
+            assert ended(process, signal.SIGINT) == -signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_programs_end_with_a_killed_supervisor_and_the_next_start_sweeps() -> None:
