@@ -54,12 +54,12 @@ def unallocated(run: Run) -> float:
 
 
 def settings() -> dict[str, Constants]:
-    """The constants as they are, and each one alone times the factors."""
+    """The constants as they are, and each one alone times the factors; one that is 0, at the factors themselves."""
     base = Constants()
     named = {"as shipped": base}
     for item in fields(Constants):
         for factor in FACTORS:
-            value = getattr(base, item.name) * factor
+            value = (getattr(base, item.name) or 1.0) * factor
             named[f"{item.name} = {value:g}"] = replace(base, **{item.name: value})
     return named
 

@@ -77,21 +77,20 @@ def quality(
     from simulator.quality.cases import plan
     from simulator.quality.pool import run_cases
     from simulator.quality.registry import SUITES, chosen
-    from simulator.quality.result import quality_of, write_quality
+    from simulator.quality.result import quality_of
 
     try:
         suites = chosen(suite)
+        cases = plan(suites, seeds, first_seed=first_seed, arrivals=arrivals)
     except InvalidInputError as error:
         raise typer.BadParameter(str(error)) from error
     for name in suites:
         SUITES[name].check()
-    cases = plan(suites, seeds, first_seed=first_seed, arrivals=arrivals)
     note_compiling()
     losses: list[ClusterError] = []
     with dask_cluster(dask, jobs) as cluster, progress_bar(len(cases)) as step:
         runs = run_cases(cases, jobs=jobs or _cores(), cluster=cluster, progress=step, lost=losses.append)
     found = quality_of(tuple(runs), suites, dovetail.__version__, complete=len(runs) == len(cases))
-    write_quality(found, out)
     _print(found, output)
     _finish(found, out, output, losses)
 
@@ -119,14 +118,17 @@ def _column(figure: Figure) -> Column:
 
 
 def _finish(found: Quality, out: Path, output: OutputFormat, losses: Sequence[ClusterError]) -> None:
-    """Write the page and say where it is; an interrupted benchmark ends with its own code."""
+    """Write the result and its page and say where that is; an interrupted benchmark ends with its own code."""
     from simulator.result import write_text
 
     # Programs read standard output; the word where the page is must not end up in their JSON.
     aside = output is not OutputFormat.TABLE
+    # An earlier result is worth more than an empty one.
     if found.runs:
         from simulator.quality.page import FILE_NAME, render_quality
+        from simulator.quality.result import write_quality
 
+        write_quality(found, out)
         typer.echo(f"report: {write_text(out / FILE_NAME, render_quality(found))}", err=aside)
     else:
         typer.echo("no run was finished", err=aside)

@@ -107,7 +107,7 @@ def _print(found: Scale, output: OutputFormat) -> None:
 
 
 def _finish(found: Scale, out: Path, output: OutputFormat) -> None:
-    """Write the page and say where it is; an interrupted benchmark ends with its own code."""
+    """Write the result and its page and say where that is; an interrupted benchmark ends with its own code."""
     from simulator.result import write_text
 
     # Programs read standard output; the word where the page is must not end up in their JSON.

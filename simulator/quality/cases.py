@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from simulator.quality.registry import SUITES
 from simulator.quality.runs import DIGITS, Case, Run
+from topology.errors import InvalidInputError
 
 
 def plan(
@@ -13,8 +14,15 @@ def plan(
 ) -> tuple[Case, ...]:
     """Return all cases of `suites`, in the order of the tables.
 
-    `seeds` runs per cell from number `first_seed` on; 0 and None: as the protocol of the suite says.
+    `seeds` runs per cell from number `first_seed` on; 0 and None: as the protocol of the suite says. Raises
+    InvalidInputError where some suite needs more `arrivals`.
     """
+    for suite in (SUITES[name] for name in suites):
+        if 0 < arrivals < suite.least_arrivals:
+            problem = (
+                f"is too few for suite {suite.name}; give at least {suite.least_arrivals}, or 0 for the protocol's"
+            )
+            raise InvalidInputError("--arrivals", repr(arrivals), problem)
     return tuple(
         Case(suite=name, scenario=scenario, load=load, policy=policy, seed=seed, arrivals=arrivals)
         for name in suites

@@ -119,6 +119,8 @@ MIXED = Suite(
     loads=LOADS,
     policies=(WHOLE_FIRST, *PRODUCT_PEERS, *POOL_POLICIES, OURS),
     seeds=range(6),
+    cases_per_task=1,
+    least_arrivals=100,
     figures=(
         Figure(key="accepted_pct", head="accepted %", digits=DIGITS),
         *(Figure(key=f"refused_{kind}_pct", head=f"refused: {kind} %", digits=DIGITS) for kind in KINDS),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from simulator.errors import ClusterError, RunFailedError
 from simulator.quality.cases import run_case
+from simulator.quality.registry import SUITES
 from simulator.quality.runs import Case, Run, cell_text
 from simulator.workers import as_finished, process_pool
 from topology.errors import InvalidInputError
@@ -15,8 +17,6 @@ from topology.errors import InvalidInputError
 if TYPE_CHECKING:
     from simulator.daskpool import DaskPool
 
-CASES_PER_TASK = 4
-"""Cases sent to a worker at once: most take a tenth of a second."""
 QUEUED_PER_WORKER = 2
 
 
@@ -33,8 +33,7 @@ def run_cases(
     Ctrl-C and the loss of the cluster (told to `lost`) end early and return what is finished, in the order of `cases`.
     Raises RunFailedError if a case breaks down.
     """
-    size = CASES_PER_TASK if cluster or jobs > 1 else 1
-    tasks = [cases[at : at + size] for at in range(0, len(cases), size)]
+    tasks = bundles(cases) if cluster or jobs > 1 else [[case] for case in cases]
     finished: dict[int, list[Run]] = {}
     try:
         for at, runs in _runs(tasks, jobs, cluster):
@@ -46,6 +45,15 @@ def run_cases(
     except ClusterError as error:
         lost(error)
     return [run for at in sorted(finished) for run in finished[at]]
+
+
+def bundles(cases: Sequence[Case]) -> list[list[Case]]:
+    """Return the cases in their order, of each suite as many together as a worker gets at once."""
+    found = []
+    for name, group in groupby(cases, key=lambda case: case.suite):
+        here, size = list(group), SUITES[name].cases_per_task
+        found += [here[at : at + size] for at in range(0, len(here), size)]
+    return found
 
 
 def _runs(tasks: Sequence[Sequence[Case]], jobs: int, cluster: DaskPool | None) -> Iterator[tuple[int, list[Run]]]:

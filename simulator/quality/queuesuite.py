@@ -126,6 +126,8 @@ QUEUE = Suite(
     loads=LOADS,
     policies=(*(name for name in POLICIES if name not in OWN), *OWN),
     seeds=range(5),
+    cases_per_task=1,
+    least_arrivals=100,
     figures=(
         WAIT,
         Figure(key="wait_p90_s", head="p90 s", digits=1, less_is_better=True),

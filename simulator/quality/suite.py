@@ -46,6 +46,10 @@ class Suite:
     """Runs of this suite -> its gates, of those whose cells were run."""
     draw: Callable[[Sequence[Sequence[Line]]], Sequence[Drawing]]
     """Lines by cell -> drawings for the page."""
+    cases_per_task: int = 4
+    """Cases sent to a worker at once: most take a tenth of a second. One where a run takes seconds."""
+    least_arrivals: int = 1
+    """Fewer may leave a run without any that counts."""
     check: Callable[[], None] = lambda: None
     """Raises InvalidInputError where what the suite reads is missing, before any run has started."""
     complete: Callable[[Sequence[Run]], Sequence[Run]] = list

@@ -96,14 +96,26 @@ def test_ctrl_c_keeps_what_is_finished(invoke: Invoke, monkeypatch: pytest.Monke
     assert json.loads((tmp_path / "dovetail-quality" / "quality.json").read_text())["complete"] is False
 
 
-def test_ctrl_c_before_anything_is_finished(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_anything_is_finished_leaves_an_earlier_result(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def run(case: Case) -> Run:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pool, "run_case", run)
-    code, out, _ = invoke("bench", "quality", "L")
+    (tmp_path / "quality.json").write_text("earlier")
+    code, out, _ = invoke("bench", "quality", "L", "--out", ".")
     assert code == 130
     assert "no run was finished" in out
+    assert (tmp_path / "quality.json").read_text() == "earlier"
+
+
+@pytest.mark.parametrize("suite", ["X", "R1", "all"])
+def test_so_few_arrivals_that_none_may_count_are_wrong_usage(invoke: Invoke, suite: str) -> None:
+    """Two arrivals of X1 may all come in the part that does not count: its command ended with a ZeroDivisionError."""
+    code, _, err = invoke("bench", "quality", suite, "--arrivals", "2")
+    assert code == 2
+    assert "--arrivals: 2: is too few for suite" in " ".join(err.replace("│", " ").split())
 
 
 def test_an_unknown_suite_is_wrong_usage(invoke: Invoke) -> None:

@@ -15,7 +15,7 @@ from simulator.quality.lines import Mean, best, mean_of
 from simulator.quality.linksuite import LINKS
 from simulator.quality.migsuites import OPENED
 from simulator.quality.page import headline, render_quality
-from simulator.quality.pool import run_cases
+from simulator.quality.pool import bundles, run_cases
 from simulator.quality.registry import SUITES, chosen
 from simulator.quality.result import Quality, encode_quality, quality_of, write_quality
 from simulator.quality.runs import Case, Run
@@ -60,6 +60,15 @@ def test_the_same_case_gives_the_same_figures_and_the_number_of_workers_never_sh
     alone = run_cases(cases)
     assert alone == [run_case(case) for case in cases]
     assert alone == run_cases(cases, jobs=2)
+
+
+def test_a_worker_gets_short_runs_together_and_long_ones_alone() -> None:
+    cases = plan(("M3", "R1"), 3)
+    together = bundles(cases)
+    assert [case for bundle in together for case in bundle] == list(cases)
+    sizes = {name: [len(bundle) for bundle in together if bundle[0].suite == name] for name in ("M3", "R1")}
+    assert sizes["M3"][:-1] == [SUITES["M3"].cases_per_task] * (len(sizes["M3"]) - 1)
+    assert set(sizes["R1"]) == {1}
 
 
 def test_differences_are_paired() -> None:
