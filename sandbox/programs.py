@@ -24,6 +24,12 @@ from sandbox.readiness import answers, succeeds
 from sandbox.waiting import NotYet, wait_for
 
 LOG_TAIL_LINES = 25
+ANSWER_S = 15.0
+"""How long a supervisor may be silent before it counts as gone; it answers everything but `end` at once."""
+BEGIN_S = 60.0
+"""The same for its first answer."""
+END_S = 60.0
+"""The same while it takes everything away."""
 ISOLATE = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--uts")
 """A PID, a mount and a UTS namespace of its own (unshare(1) of util-linux)."""
 
@@ -79,13 +85,14 @@ class Programs:
         os.close(lock)
         programs = cls(directory, ours)
         programs._process = process
-        programs.status()
+        programs._ask("status", limit_s=BEGIN_S)
         return programs
 
     @classmethod
     def attach(cls, directory: Path) -> Self:
-        """Join the clients of a living supervisor. Raises SupervisorError when it is gone."""
+        """Join the clients of a living supervisor. Raises SupervisorError when it is gone, or does not answer."""
         connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(ANSWER_S)
         try:
             connection.connect(str(directory / SOCKET_NAME))
             programs = cls(directory, connection)
@@ -214,8 +221,11 @@ class Programs:
         self._ask("stay", on=on)
 
     def end(self) -> None:
-        """Take everything away now, whoever else uses it; returns when it is gone."""
-        self._ask("end")
+        """Take everything away now, whoever else uses it; returns when it is gone.
+
+        Raises SupervisorError when the supervisor does not answer.
+        """
+        self._ask("end", limit_s=END_S)
         self._see_out()
 
     def close(self) -> None:
@@ -235,13 +245,22 @@ class Programs:
 
     def _see_out(self) -> None:
         with contextlib.suppress(OSError):
+            self._connection.settimeout(END_S)
             self._answers.read()  # its end of the socket closes when it is gone
         self._disconnect()
         if self._process is not None:
-            self._process.wait()
+            self._wait_or_kill(self._process)
         if self.directory.exists():  # it was killed
             with rundir.exclusive("sweep"):
                 rundir.sweep()
+
+    def _wait_or_kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the supervisor that we started. One that does not end is frozen; its programs die with it."""
+        try:
+            process.wait(timeout=ANSWER_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _disconnect(self) -> None:
         self._answers.close()
@@ -255,11 +274,14 @@ class Programs:
     ) -> None:
         self.close()
 
-    def _ask(self, verb: str, **arguments: object) -> Message:
+    def _ask(self, verb: str, *, limit_s: float | None = None, **arguments: object) -> Message:
         with self._lock:
             try:
+                self._connection.settimeout(limit_s or ANSWER_S)
                 self._connection.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
                 line = self._answers.readline()
+            except TimeoutError as fault:
+                raise SupervisorError(f"the supervisor of {self.directory} does not answer") from fault
             except (OSError, ValueError) as fault:
                 raise SupervisorError(f"the supervisor of {self.directory} is gone: {fault}") from fault
         if not line:

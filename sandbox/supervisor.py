@@ -26,6 +26,8 @@ from sandbox import isolation, linux, rundir
 from sandbox.protocol import MAX_LINE, SOCKET_NAME, Message
 
 TAKE_DOWN_S = 20.0
+SHOWN = 200
+"""Characters of a wrong request that the refusal repeats."""
 
 
 class Supervisor:
@@ -132,8 +134,13 @@ class Supervisor:
             self._dismiss(client)
 
     def _answer(self, client: socket.socket, line: bytes) -> None:
-        request = json.loads(line)
-        verb = request.pop("verb")
+        """Do what one client asks for. What it asks for wrongly is told to it, and harms no other."""
+        try:
+            request = json.loads(line)
+            verb = request.pop("verb")
+        except Exception as fault:  # noqa: BLE001 - whatever it sent
+            _send(client, _refusal("a request is a JSON object with `verb`", fault))
+            return
         if verb == "bye":
             last = len(self.buffers) == 1 and not self.stays
             _send(client, {"ok": True, "last": last})
@@ -148,9 +155,14 @@ class Supervisor:
             self.take_down()
         self._reap()
         try:
-            answer = {"ok": True, **getattr(self, f"do_{verb}")(**request)}
+            act = getattr(self, f"do_{verb}", None)
+            if act is None:
+                raise ValueError(f"unknown verb {str(verb)[:SHOWN]!r}")
+            answer = {"ok": True, **act(**request)}
         except (OSError, ValueError, subprocess.SubprocessError) as fault:
             answer = {"ok": False, "error": str(fault)}
+        except Exception as fault:  # noqa: BLE001 - other arguments than it has, or of other types
+            answer = _refusal(f"wrong arguments for {verb}", fault)
         _send(client, answer)
 
     def do_start(self, **spec: object) -> Message:
@@ -158,8 +170,7 @@ class Supervisor:
         name = str(spec["name"])
         if name in self.running:
             raise ValueError(f"{name} already runs")
-        self.specs[name] = spec
-        return self.do_again(name)
+        return self._run(name, spec)
 
     def do_again(self, name: str) -> Message:
         """Run a program as it was started last."""
@@ -167,7 +178,11 @@ class Supervisor:
             raise ValueError(f"{name} already runs")
         if name not in self.specs:
             raise ValueError(f"{name} was never started; there are: {', '.join(sorted(self.specs)) or 'none'}")
-        process = self._spawn(self.specs[name])
+        return self._run(name, self.specs[name])
+
+    def _run(self, name: str, spec: Message) -> Message:
+        process = self._spawn(spec)
+        self.specs[name] = spec
         self.running[name] = process
         self.ended.pop(name, None)
         return {"pid": process.pid}
@@ -225,6 +240,10 @@ class Supervisor:
     def do_end(self) -> Message:
         """Nothing is left to be done."""
         return {}
+
+
+def _refusal(what: str, fault: Exception) -> Message:
+    return {"ok": False, "error": f"{what}: {type(fault).__name__} {str(fault)[:SHOWN]}"}
 
 
 def _send(client: socket.socket, answer: Message) -> None:
