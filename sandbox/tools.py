@@ -97,11 +97,13 @@ def silent(what: str, done: int, total: int) -> None:
 def provide(names: Iterable[str], *, progress: Progress = silent) -> dict[str, Path]:
     """Return the named programs, by name; missing ones are built.
 
-    Raises UnavailableError when one cannot be had, ValueError for a name that is not in TOOLS.
+    Raises UnavailableError when one cannot be had or the machine is no Linux, ValueError for a name not in TOOLS.
     """
     wanted = list(dict.fromkeys(names))
     if unknown := sorted(set(wanted) - set(TOOLS)):
         raise ValueError(f"unknown tools {', '.join(unknown)}; there are: {', '.join(TOOLS)}")
+    if sys.platform != "linux":  # namespaces, cgroups and death signals: nothing else has them
+        raise UnavailableError(f"the sandbox needs Linux, this is {sys.platform}", "use a virtual machine with Linux")
     found = {name: path for name in wanted if (path := _ready_program(name))}
     for module in dict.fromkeys(TOOLS[name].module for name in wanted if name not in found):
         ours = [name for name in wanted if name not in found and TOOLS[name].module == module]

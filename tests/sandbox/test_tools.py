@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from sandbox import golang, tools
+from sandbox.controlplane import ControlPlane
 from sandbox.errors import UnavailableError
 from sandbox.pytest_plugin import had_or_skipped
 
@@ -92,6 +94,13 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(tools.READY_PROGRAMS, str(tmp_path / "none"))
     with pytest.raises(UnavailableError, match="is not a folder; correct it, or unset it to build"):
         tools.provide(["etcd"])
+
+
+def test_other_systems_than_linux_are_refused_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(tools, "find_go", lambda *_: pytest.fail("it builds"))
+    with pytest.raises(UnavailableError, match="the sandbox needs Linux, this is darwin; use a virtual machine"):
+        ControlPlane.start()
 
 
 def test_unknown_tools_are_refused() -> None:
