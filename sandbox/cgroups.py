@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from sandbox.errors import UnavailableError
+
 ROOT = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids")
 V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
+"""Those that a kubelet cannot do without; it also wants `hugetlb` where the machine has it."""
 REMOVAL_TIME_S = 10.0
 
 
@@ -31,11 +34,30 @@ def missing_controllers() -> list[str]:
     return [name for name in V1_CONTROLLERS if not (ROOT / name / "cgroup.procs").exists()]
 
 
+def pass_on() -> None:
+    """Let cgroups below the root of cgroup v2 use the kubelet's controllers; on v1 they always may.
+
+    Raises UnavailableError where the kernel refuses: it does where that root is not the machine's (a container with a
+    cgroup namespace of its own) and has processes in it.
+    """
+    if not unified():
+        return
+    file = ROOT / "cgroup.subtree_control"
+    present, passed = ((ROOT / name).read_text().split() for name in ("cgroup.controllers", file.name))
+    lacking = [name for name in (*V2_CONTROLLERS, "hugetlb") if name in present and name not in passed]
+    try:
+        if lacking:
+            file.write_text(" ".join(f"+{name}" for name in lacking))
+    except OSError as fault:
+        raise UnavailableError(
+            f"{file} takes no {', '.join(lacking)}: {fault.strerror}",
+            "use a virtual machine, or start the container in the machine's cgroup namespace (--cgroupns=host)",
+        ) from fault
+
+
 def create(name: str) -> None:
     """Make the cgroup `name` in every hierarchy. A new cpuset of v1 takes nobody until it has cpus and mems."""
-    if unified():
-        controllers = (ROOT / "cgroup.controllers").read_text().split()
-        (ROOT / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in controllers))
+    pass_on()
     for hierarchy in hierarchies():
         group = hierarchy / name
         group.mkdir(exist_ok=True)

@@ -33,11 +33,15 @@ class MachinePrograms:
 
 
 def check() -> MachinePrograms:
-    """Return the machine's programs. Raises UnavailableError naming all that is missing for a node."""
+    """Return the machine's programs. Raises UnavailableError naming all that is missing for a node.
+
+    On cgroup v2 the kubelet's controllers are enabled below the root, which only a try can tell.
+    """
     if sys.platform != "linux" or os.geteuid() != 0:
         raise UnavailableError("a node needs Linux and root", "run as root, or in a privileged container")
     if reasons := [*_missing_rights(), *_missing_features()]:
         raise UnavailableError("; ".join(reasons), "use a virtual machine or a privileged container")
+    cgroups.pass_on()
     return _machine_programs()
 
 
