@@ -7,6 +7,7 @@ the pods that it does not know).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from pathlib import Path
@@ -16,13 +17,16 @@ from typing import Self
 import yaml
 
 from sandbox import cgroups, image, nodeconfig, objects, preflight, rundir, tools
-from sandbox.api import Manifest
+from sandbox.api import Conflict, Manifest
 from sandbox.controlplane import ControlPlane
+from sandbox.errors import SandboxError
 from sandbox.ports import LOOPBACK, free_ports
 from sandbox.programs import Programs
 from sandbox.readiness import succeeds
 
 READY_S = 60.0
+CORDONED = "node.kubernetes.io/unschedulable"
+"""Taint that the cluster sets on a cordoned node."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Go's names of machine architectures."""
 
@@ -30,36 +34,49 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 class Node:
     """A kubelet and a containerd that belong to one control plane."""
 
-    def __init__(self, control_plane: ControlPlane, programs: Programs, name: str) -> None:
+    def __init__(self, control_plane: ControlPlane, programs: Programs, reference: Manifest) -> None:
         self.control_plane = control_plane
         self.programs = programs
-        self.name = name
+        self.name: str = reference["metadata"]["name"]
         self.paths = nodeconfig.NodePaths(programs.directory)
-        self.reference: Manifest = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+        self.reference = reference
 
     @classmethod
     def start(cls, control_plane: ControlPlane, name: str, *, progress: tools.Progress = tools.silent) -> Self:
         """Start a node and wait until it is Ready. Missing programs are built first.
 
         Raises UnavailableError where the machine cannot run one, ForeignRuntimeError beside a kubelet or containerd
-        that is not a sandbox's, StartError when it does not come up.
+        that is not a sandbox's, SandboxError when the cluster has a node of that name, StartError when it does not
+        come up; then nothing of it stays.
         """
         machine = preflight.check()
         preflight.refuse_foreign_runtime()
         found = tools.provide(tools.NODE, progress=progress)
-        programs = Programs.launch("node", isolated=True)
-        node = cls(control_plane, programs, name)
-        try:
+        with contextlib.ExitStack() as undo:
+            reference = _registered(control_plane, name)
+            undo.callback(control_plane.api.delete, reference)
+            programs = Programs.launch("node", isolated=True)
+            undo.callback(programs.close)
+            node = cls(control_plane, programs, reference)
             node._start_containerd(found, machine)
             node._start_kubelet(found["kubelet"])
-        except BaseException:
-            programs.close()
-            raise
+            undo.pop_all()
         return node
 
     def wait_ready(self) -> Manifest:
         """Wait until the node is Ready. Returns it."""
         return self.control_plane.api.wait(self.reference, _is_ready, timeout_s=READY_S, what="to be Ready")
+
+    def cordon(self) -> None:
+        """Let no new pod come to the node, and wait until the cluster knows."""
+        api = self.control_plane.api
+        api.patch(self.reference, {"spec": {"unschedulable": True}})
+        api.wait(self.reference, lambda node: CORDONED in _taints(node), what="to be cordoned")
+
+    def uncordon(self) -> None:
+        """Let pods come again, and wait until they can."""
+        self.control_plane.api.patch(self.reference, {"spec": {"unschedulable": None}})
+        self.wait_ready()
 
     def wait_healthy(self, name: str) -> None:
         """Wait until the health check of its kubelet or containerd is good."""
@@ -97,7 +114,6 @@ class Node:
         content = nodeconfig.kubelet(paths, port, health_port, serving, plane.authority.certificate, cgroup)
         configuration = paths.directory / "kubelet.yaml"
         configuration.write_text(yaml.safe_dump(content))
-        self._register()
         argv: list[str | Path] = [
             program,
             f"--config={configuration}",
@@ -111,12 +127,6 @@ class Node:
         self.wait_healthy("kubelet")
         self.wait_ready()
 
-    def _register(self) -> None:
-        """Make the Node object with a loopback address, which no kubelet would take for itself."""
-        addresses = [{"type": "InternalIP", "address": LOOPBACK}, {"type": "Hostname", "address": self.name}]
-        node = objects.node(self.name)
-        self.control_plane.api.create({**node, "status": {"addresses": addresses}})
-
     def __enter__(self) -> Self:
         return self
 
@@ -128,11 +138,25 @@ class Node:
         self.close()
 
 
+def _registered(control_plane: ControlPlane, name: str) -> Manifest:
+    """Make the Node object with a loopback address, which no kubelet would take for itself. Returns a reference."""
+    addresses = [{"type": "InternalIP", "address": LOOPBACK}, {"type": "Hostname", "address": name}]
+    try:
+        control_plane.api.create({**objects.node(name), "status": {"addresses": addresses}})
+    except Conflict as fault:
+        raise SandboxError(f"the cluster has a node {name!r} already; give this one another name") from fault
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+
+
+def _taints(node: Manifest) -> list[str]:
+    return [taint["key"] for taint in node["spec"].get("taints", [])]
+
+
 def _is_ready(node: Manifest) -> bool | str:
     conditions = [each for each in node["status"].get("conditions", []) if each["type"] == "Ready"]
     if not conditions:
         return "no condition Ready"
-    taints = [taint["key"] for taint in node["spec"].get("taints", [])]
+    taints = _taints(node)
     if conditions[0]["status"] == "True" and not taints:
         return True
     return f"Ready={conditions[0]['status']} {conditions[0].get('message', '')}; taints {taints}"

@@ -45,12 +45,12 @@ def check() -> MachinePrograms:
     return _machine_programs()
 
 
-def refuse_foreign_runtime() -> None:
+def refuse_foreign_runtime(processes: Path = Path("/proc")) -> None:
     """Raise ForeignRuntimeError when a kubelet or containerd runs here that no sandbox started."""
-    suspects = _foreign_runtimes()
+    suspects = _foreign_runtimes(processes)
     if suspects:
         time.sleep(EXEC_S)  # one of ours may be between its start and its environment
-        suspects &= _foreign_runtimes()
+        suspects &= _foreign_runtimes(processes)
     for name, pid in sorted(suspects):
         raise ForeignRuntimeError(
             f"a {name} that is not ours runs here (process {pid})",
@@ -58,10 +58,10 @@ def refuse_foreign_runtime() -> None:
         )
 
 
-def _foreign_runtimes() -> set[tuple[str, int]]:
+def _foreign_runtimes(processes: Path) -> set[tuple[str, int]]:
     """Name and number of each runtime without the variable that every program of a sandbox inherits."""
     found = set()
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in processes.glob("[0-9]*"):
         try:
             name = (process / "comm").read_text().strip()
             if name in RUNTIMES and f"{rundir.OWNER}=".encode() not in (process / "environ").read_bytes():

@@ -2,7 +2,7 @@
 
     control_plane   one per pytest process, started by the first test that asks for it
     testbed         a namespace and a clean GPU inventory on it, per test
-    node            a real kubelet with containerd, one per pytest process
+    node            a real kubelet with containerd, one per pytest process, cordoned while other tests run
 
 Processes of pytest-xdist have one control plane each: tests of two processes would see each other's nodes and slices,
 so they would have to take turns, and that costs more than a second control plane (docs/sandbox.md has the figures).
@@ -84,10 +84,18 @@ def testbed(control_plane: ControlPlane) -> Iterator[Testbed]:
 
 
 @pytest.fixture(scope="session")
-def node(control_plane: ControlPlane) -> Iterator[Node]:
+def _session_node(control_plane: ControlPlane) -> Iterator[Node]:
     """Start a real node that lives as long as the pytest process."""
     with had_or_skipped(lambda: Node.start(control_plane, "real-1")) as node:
         yield node
+
+
+@pytest.fixture
+def node(_session_node: Node) -> Iterator[Node]:
+    """Open the real node to the pods of one test; those of other tests do not come to it."""
+    _session_node.uncordon()
+    yield _session_node
+    _session_node.cordon()
 
 
 @pytest.hookimpl(wrapper=True)

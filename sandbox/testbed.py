@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import ExitStack, suppress
 
 from sandbox import objects
-from sandbox.api import Api, Manifest
+from sandbox.api import Api, Manifest, NotFound
 from sandbox.controlplane import ControlPlane
 from sandbox.fakenodes import LABEL, FakeNodes
 from sandbox.waiting import NotYet, wait_for
 
+WORKLOAD = (("v1", "Pod"), (objects.RESOURCE_API, "ResourceClaim"))
+"""In the order in which it goes: a claim stays as long as a pod uses it."""
 INVENTORY = ((objects.RESOURCE_API, "ResourceSlice"), (objects.RESOURCE_API, "DeviceClass"))
 """What all tests of one control plane would see of each other's GPUs, beside the simulated nodes."""
 CLEAN_S = 30.0
@@ -51,22 +54,36 @@ class Testbed:
         self.api.create(pod)
         return self.api.wait(pod, objects.is_running, timeout_s=timeout_s, what="to run")
 
-    def remove_workload(self) -> None:
+    def remove_workload(self, *, timeout_s: float = CLEAN_S) -> None:
         """Delete all pods, then all claims, and wait until they are gone."""
-        for api_version, kind in (("v1", "Pod"), (objects.RESOURCE_API, "ResourceClaim")):
-            self._empty(api_version, kind)
+        for api_version, kind in WORKLOAD:
+            self._empty(api_version, kind, timeout_s)
 
-    def close(self) -> None:
-        """Remove the workload, then all inventory; the namespace goes in the background."""
-        self.remove_workload()
-        for manifest in reversed(self._created):
-            self.api.delete(manifest)
-        for api_version, kind in INVENTORY:
-            self.api.delete_all(api_version, kind)
-        self.api.delete_all("v1", "Node", label_selector="=".join(LABEL))
-        self.api.delete(objects.namespace(self.namespace))
+    def close(self, *, timeout_s: float = CLEAN_S) -> None:
+        """Remove the workload, then all inventory; the namespace goes in the background.
 
-    def _empty(self, api_version: str, kind: str) -> None:
+        Raises WaitTimeoutError when the workload does not go in time; then it is forced to, and the next test finds
+        nothing of it either.
+        """
+        with ExitStack() as rest:  # all of it runs, the last first, whatever fails
+            rest.callback(self.api.delete, objects.namespace(self.namespace))
+            rest.callback(self.api.delete_all, "v1", "Node", label_selector="=".join(LABEL))
+            for api_version, kind in INVENTORY:
+                rest.callback(self.api.delete_all, api_version, kind)
+            for manifest in self._created:
+                rest.callback(self.api.delete, manifest)
+            for api_version, kind in reversed(WORKLOAD):
+                rest.callback(self._force, api_version, kind)
+            self.remove_workload(timeout_s=timeout_s)
+
+    def _force(self, api_version: str, kind: str) -> None:
+        """Delete what is left of a kind in the namespace, without grace and whoever holds it by a finalizer."""
+        for stored in self.api.list(api_version, kind, self.namespace):
+            self.api.delete(stored, grace_s=0)
+            with suppress(NotFound):
+                self.api.patch(stored, {"metadata": {"finalizers": None}})
+
+    def _empty(self, api_version: str, kind: str, timeout_s: float) -> None:
         """Delete all objects of a kind in the namespace and wait until they are gone."""
         self.api.delete_all(api_version, kind, self.namespace)
 
@@ -74,4 +91,4 @@ class Testbed:
             left = [item["metadata"]["name"] for item in self.api.list(api_version, kind, self.namespace)]
             return NotYet(f"{len(left)} left, such as {left[:3]}") if left else True
 
-        wait_for(f"{self.namespace} to have no {kind}", look, timeout_s=CLEAN_S)
+        wait_for(f"{self.namespace} to have no {kind}", look, timeout_s=timeout_s)

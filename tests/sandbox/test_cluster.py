@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from sandbox.fakenodes import RUN_TIME
 from sandbox.preflight import check
 from sandbox.pytest_plugin import had_or_skipped
 from sandbox.schedulers import SchedulerOptions, SecondScheduler
-from sandbox.testbed import Testbed
+from sandbox.testbed import INVENTORY, WORKLOAD, Testbed
 from sandbox.waiting import NotYet, wait_for
 from tests.sandbox.children import child, ended, first_line
 
@@ -55,11 +56,33 @@ def test_an_unmet_wait_tells_what_was_seen_and_the_events(testbed: Testbed) -> N
     testbed.add_nodes(objects.node("small", capacity={"cpu": "1"}))
     pod = objects.pod(testbed.namespace, "big")
     pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "8"}}
+    testbed.api.create(pod)
+    condition = r"PodScheduled: 0/\d nodes are available: .*1 Insufficient cpu"  # a real node may stand beside it
+    event = r"FailedScheduling: 0/\d nodes are available"
+    testbed.api.wait(pod, lambda stored: bool(re.search(condition, str(objects.is_running(stored)))))
+    wait_for("the event", lambda: bool(re.search(event, testbed.api.events(pod))) or NotYet("none"))
     with pytest.raises(WaitTimeoutError) as fault:
-        testbed.run(pod, timeout_s=2.0)
-    assert f"waited 2 s in vain for Pod {testbed.namespace}/big to run; seen:" in str(fault.value)
-    assert "PodScheduled: 0/1 nodes are available: 1 Insufficient cpu" in str(fault.value)
-    assert "FailedScheduling: 0/1 nodes are available" in str(fault.value)
+        testbed.api.wait(pod, objects.is_running, timeout_s=0.1, what="to run")
+    assert f"waited 0.1 s in vain for Pod {testbed.namespace}/big to run; seen:" in str(fault.value)
+    assert re.search(condition, str(fault.value))
+    assert re.search(event, str(fault.value))
+
+
+def test_a_pod_that_does_not_go_is_forced_to_and_the_inventory_goes_with_it(control_plane: ControlPlane) -> None:
+    testbed = Testbed(control_plane)
+    testbed.open()
+    (name,) = testbed.add_nodes(objects.node("held"))
+    driver = "gpu.held.test"
+    testbed.create(objects.resource_slice(name, driver, [objects.device("gpu-0")]), objects.device_class("gpu", driver))
+    testbed.create(objects.claim(testbed.namespace, "held", "gpu"))
+    pod = objects.pod(testbed.namespace, "held", claim="held")
+    pod["metadata"]["finalizers"] = ["example.com/held"]
+    testbed.run(pod)
+    with pytest.raises(WaitTimeoutError, match="to have no Pod"):
+        testbed.close(timeout_s=0.1)
+    for kind in (*WORKLOAD, *INVENTORY):
+        wait_for(f"no {kind}", lambda kind=kind: NotYet(str(left)) if (left := testbed.api.list(*kind)) else True)
+    assert testbed.api.find({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}) is None
 
 
 def test_a_second_scheduler_schedules_its_pods_alone(testbed: Testbed) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandbox import objects
-from sandbox.errors import ForeignRuntimeError
+from sandbox import objects, rundir
+from sandbox.errors import ForeignRuntimeError, SandboxError, StartError
 from sandbox.node import Node
-from sandbox.preflight import refuse_foreign_runtime
+from sandbox.preflight import RUNTIMES, refuse_foreign_runtime
 from sandbox.testbed import Testbed
-from sandbox.waiting import NotYet, wait_for
 from tests.sandbox import draplugin
 
 DRIVER = "gpu.node.test"
-SHOW = "echo GPU=$GPU; stat -c '%n %F' /dev/gpu-0"
+SHOW = "exec 2>&1; echo GPU=$GPU; stat -c '%n %F' /dev/gpu-0"
+"""One stream: a log holds the lines of two in any order."""
 OPEN = "mknod /tmp/own c 10 237 && (: < /tmp/own) && echo opened"
 """A container that makes the device file itself, and opens it."""
 
@@ -84,16 +82,47 @@ def test_two_nodes_run_side_by_side_and_leave_each_other_alone(node: Node, testb
     testbed.api.wait_gone(second.reference)
 
 
-def test_a_foreign_runtime_is_refused(node: Node, tmp_path: Path) -> None:
-    """Neither our own containerd nor anything else counts, and the refusal names the process."""
+def test_pods_of_other_tests_do_not_come_to_the_node(node: Node, testbed: Testbed) -> None:
+    """It lives as long as the pytest process, and tests of simulated nodes share its control plane."""
+    elsewhere = objects.pod(testbed.namespace, "elsewhere")
+    node.cordon()
+    testbed.api.create(elsewhere)
+    testbed.api.wait(elsewhere, lambda pod: "1 node(s) were unschedulable" in str(objects.is_running(pod)))
+    node.uncordon()
+    assert testbed.api.wait(elsewhere, objects.is_running)["spec"]["nodeName"] == node.name
+
+
+def test_a_node_that_does_not_start_leaves_nothing_and_a_taken_name_is_said(
+    node: Node, testbed: Testbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SandboxError, match=f"the cluster has a node '{node.name}' already"):
+        Node.start(testbed.control_plane, node.name)
+    assert testbed.api.get(node.reference)
+    invented = {"unknownField": True}
+    monkeypatch.setattr("sandbox.nodeconfig.kubelet", lambda *_: invented)
+    with pytest.raises(StartError, match="kubelet ended with 1"):
+        Node.start(testbed.control_plane, "broken")
+    assert testbed.api.find({**node.reference, "metadata": {"name": "broken"}}) is None
+
+
+def test_our_own_runtime_is_not_foreign(node: Node) -> None:
+    assert node.programs.status()["containerd"].pid
     refuse_foreign_runtime()
-    foreign = shutil.copy(shutil.which("sleep") or "", tmp_path / "kubelet")
-    with subprocess.Popen([foreign, "7654"]) as process:
-        refusal = rf"a kubelet that is not ours runs here \(process {process.pid}\); stop it"
-        try:
-            comm = Path(f"/proc/{process.pid}/comm")
-            wait_for("its name", lambda: comm.read_text() == "kubelet\n" or NotYet(comm.read_text()))
-            with pytest.raises(ForeignRuntimeError, match=refusal):
-                refuse_foreign_runtime()
-        finally:
-            process.kill()
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_foreign_runtime_is_refused(tmp_path: Path, name: str) -> None:
+    """What every program of a sandbox inherits tells ours, and the refusal names the process."""
+    ours, other, foreign = (tmp_path / number for number in ("11", "12", "13"))
+    for process, comm, environ in (
+        (ours, name, f"PATH=/bin\0{rundir.OWNER}=/tmp/node-1\0"),
+        (other, "kubectl", "PATH=/bin\0"),
+        (foreign, name, "PATH=/bin\0"),
+    ):
+        process.mkdir()
+        (process / "comm").write_text(f"{comm}\n")
+        (process / "environ").write_text(environ)
+    with pytest.raises(ForeignRuntimeError, match=rf"a {name} that is not ours runs here \(process 13\); stop it"):
+        refuse_foreign_runtime(tmp_path)
+    foreign.rename(tmp_path / "thirteen")
+    refuse_foreign_runtime(tmp_path)
