@@ -62,7 +62,10 @@ class Programs:
 
     @classmethod
     def launch(cls, prefix: str, *, isolated: bool = False) -> Self:
-        """Start a supervisor in a new directory. What killed ones left is swept first."""
+        """Start a supervisor in a new directory. What killed ones left is swept first.
+
+        Raises StartError with its log when it does not come up.
+        """
         with rundir.exclusive("sweep"):
             rundir.sweep()
         directory, lock = rundir.create(prefix)
@@ -85,7 +88,12 @@ class Programs:
         os.close(lock)
         programs = cls(directory, ours)
         programs._process = process
-        programs._ask("status", limit_s=BEGIN_S)
+        try:
+            programs._ask("status", limit_s=BEGIN_S)
+        except SupervisorError as fault:
+            tail = programs.log_tail("supervisor")
+            programs.close()
+            raise StartError(f"{fault}{tail}") from fault
         return programs
 
     @classmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -27,12 +28,14 @@ LONGEST_IN_NODE = "/node-123456/kubelet/plugins_registry/gpu.dovetail.dev-reg.so
 """The longest socket below the base folder."""
 KEPT_LOGS = 10
 """Log folders of failed runs that stay; older ones go."""
+_NAME = re.compile(r"\.?.+-[0-9a-f]{6}")
+"""What `create` calls a directory; nothing else is swept, wherever DOVETAIL_SANDBOX_DIR leads."""
 
 
 def base() -> Path:
     """Return the folder of all sandboxes of this user, `DOVETAIL_SANDBOX_DIR` or one below the temporary folder."""
     chosen = os.environ.get("DOVETAIL_SANDBOX_DIR")
-    path = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"dovetail-{os.getuid()}"
+    path = Path(chosen).absolute() if chosen else Path(tempfile.gettempdir()) / f"dovetail-{os.getuid()}"
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
@@ -55,13 +58,13 @@ def exclusive(purpose: str) -> Iterator[None]:
 
 def create(prefix: str) -> tuple[Path, int]:
     """Make a new directory and the descriptor that locks it; the supervisor inherits the descriptor."""
-    name = f"{prefix}-{secrets.token_hex(3)}"
-    unseen = base() / f".{name}"  # no sweeper looks at it before it is locked
-    unseen.mkdir(mode=0o700)
-    (unseen / "logs").mkdir()
-    descriptor = os.open(unseen / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return unseen.rename(base() / name), descriptor
+    with exclusive("sweep"):  # until it is locked, it looks like one that a killed supervisor left
+        path = base() / f"{prefix}-{secrets.token_hex(3)}"
+        path.mkdir(mode=0o700)
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (path / "logs").mkdir()
+    return path, descriptor
 
 
 def living(prefix: str) -> list[Path]:
@@ -70,11 +73,12 @@ def living(prefix: str) -> list[Path]:
 
 
 def sweep() -> list[Path]:
-    """Remove what killed supervisors left behind; returns their directories."""
+    """Remove what killed supervisors left behind; returns their directories. The caller holds `exclusive("sweep")`."""
     swept = []
     for path in sorted(base().iterdir()):
-        if path.is_dir() and path.name != "logs" and (path / "lock").exists() and not _is_held(path):
-            keep_logs(path)
+        if _NAME.fullmatch(path.name) and (path / "lock").exists() and not _is_held(path):
+            with contextlib.suppress(FileNotFoundError):  # it was killed before it had any
+                keep_logs(path)
             remove(path)
             swept.append(path)
     return swept
