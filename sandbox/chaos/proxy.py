@@ -16,7 +16,8 @@ When the API server goes away, connections are reset.
 HTTP/1.1 only: a client that would like HTTP/2 learns that in the TLS handshake (ALPN). So each request has a connection
 for itself while it lasts, and a reset hits no other. exec, attach and port-forward are refused.
 
-It runs in a thread of the caller, and ends with the block or the process.
+It runs in a thread of the caller, and ends with the block or the process. Its files lie in a private folder beside the
+kubeconfig that it was given.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class ApiProxy:
         self._faults = Faults()
         self._holds = Holds()
         self._authority = trustme.CA(organization_name="dovetail-sandbox-proxy")
-        self._folder = Path(tempfile.mkdtemp(prefix="dovetail-proxy-"))
+        # There it goes with the control plane when nobody is left to remove it.
+        self._folder = Path(tempfile.mkdtemp(prefix="proxy-", dir=kubeconfig.absolute().parent))
         self.kubeconfig = self._folder / "kubeconfig"
         """For the clients whose requests shall go through the proxy."""
         self._thread = threading.Thread(target=self._run, name="api-proxy", daemon=True)

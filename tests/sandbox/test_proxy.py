@@ -79,6 +79,14 @@ def watched(proxy: ApiProxy, path: str, **headers: str) -> tuple[http.client.HTT
     return connection.getresponse(), connected
 
 
+def test_a_proxy_that_is_killed_leaves_no_key_outside_the_control_planes_folder(proxy: ApiProxy) -> None:
+    (user,) = yaml.safe_load(proxy.kubeconfig.read_text())["users"]
+    for path in (proxy.kubeconfig, Path(user["user"]["client-key"])):
+        assert path.is_relative_to(proxy._upstream.parent)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_without_faults_the_proxy_is_not_noticed(testbed: Testbed, proxy: ApiProxy, through: Api) -> None:
     stored = through.create(config_map(testbed))
     assert through.get(stored) == testbed.api.get(stored)
