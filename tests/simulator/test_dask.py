@@ -44,6 +44,28 @@ SPECS = Plan(
 ).specs()
 PATIENCE_S = 120.0
 """How long a process may take to do what is waited for, on a machine that does much else."""
+HOLD = """
+from pathlib import Path
+from threading import Event
+
+from simulator import sweep
+
+attempt, begun = sweep._attempt, []
+
+
+def held(spec):
+    begun.append(spec)
+    if len(begun) > {runs}:
+        Path({sign!r}).touch()
+        Event().wait({patience_s})
+        raise TimeoutError("nobody killed this worker")
+    return attempt(spec)
+
+
+def dask_setup(worker):
+    sweep._attempt = held
+"""
+"""What a worker imports before it starts so that it stays in the run after the first `runs`."""
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -83,14 +105,27 @@ class Cluster:
         self.address = json.loads(file.read_text())["address"]
         return process
 
-    def worker(self, *, threads: int = 1, name: str = "", shadow: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a worker; what `shadow` holds is imported instead of ours."""
+    def worker(self, *, threads: int = 1, shadow: Path | None = None, first: str = "") -> subprocess.Popen[bytes]:
+        """Start a worker; what `shadow` holds is imported instead of ours, and the code `first` is run first."""
         options = ["--host", "127.0.0.1", "--no-nanny", "--no-dashboard", "--local-directory", str(self.folder)]
-        options += ["--nthreads", str(threads), "--name", name or f"worker-{len(self.processes)}"]
+        options += ["--nthreads", str(threads), "--name", f"worker-{len(self.processes)}"]
+        if first:
+            preload = self.folder / f"first_{len(self.processes)}.py"
+            preload.write_text(first)
+            options += ["--preload", str(preload)]
         return self.start(
             ["worker", self.address, *options, "--death-timeout", "60"],
             PYTHONPATH=os.pathsep.join(str(path) for path in (shadow, ROOT) if path),
         )
+
+    def holding_worker(self, runs: int) -> subprocess.Popen[bytes]:
+        """Start a worker that makes `runs` runs and stays in the next: it has work until it is killed."""
+        return self.worker(first=HOLD.format(runs=runs, sign=str(self.sign), patience_s=PATIENCE_S))
+
+    @property
+    def sign(self) -> Path:
+        """What is there once a worker stays in a run."""
+        return self.folder / "held"
 
 
 def _is_json(path: Path) -> bool:
@@ -169,24 +204,21 @@ def test_where_runs_are_made_never_shows_in_the_result(pair: Cluster, local: Swe
 
 
 def test_a_killed_worker_loses_nothing(empty: Cluster, local: Sweep) -> None:
-    victim = empty.worker(name="victim")
-    empty.worker()
-    wait_for_workers(empty, 2)
+    victim = empty.holding_worker(runs=2)
 
     def kill_while_busy() -> None:
-        with Client(empty.address, set_as_default=False) as client:
-            known = client.scheduler_info()["workers"]
-            address = next(address for address, worker in known.items() if worker["name"] == "victim")
-            assert client.processing()[address]
+        until(empty.sign.exists, "the third run to begin")
+        empty.worker()
+        wait_for_workers(empty, 2)
         kill(victim)
 
-    swept = sweep_on(empty, at_run={3: kill_while_busy})
+    swept = sweep_on(empty, at_run={2: kill_while_busy})
     assert swept.complete
     assert written(swept.runs) == written(local.runs)
 
 
 def test_files_survive_the_last_worker_that_held_them(empty: Cluster, local: Sweep) -> None:
-    victim = empty.worker()
+    victim = empty.holding_worker(runs=3)
 
     def replace_it() -> None:
         kill(victim)
@@ -209,12 +241,13 @@ def test_an_interrupt_keeps_what_is_finished_and_takes_back_the_rest(pair: Clust
 
 
 def test_a_lost_scheduler_ends_the_sweep_and_keeps_what_is_finished(tmp_path: Path, local: Sweep) -> None:
-    with running(tmp_path, 1) as cluster:
+    with running(tmp_path, 0) as cluster:
+        cluster.holding_worker(runs=3)
         swept = sweep_on(cluster, at_run={3: lambda: kill(cluster.processes[0])})
     assert not swept.complete
     assert f"{cluster.address}: the scheduler is gone" in swept.failure
-    assert len(swept.runs) >= 3
-    assert set(written(swept.runs)) <= set(written(local.runs))
+    assert len(swept.runs) == 3
+    assert set(written(swept.runs)) < set(written(local.runs))
 
 
 def test_without_any_worker_a_sweep_gives_up_and_says_what_to_start(
