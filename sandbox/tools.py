@@ -6,7 +6,6 @@ flags of the build: a changed pin builds anew, everything else is found. Only wh
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sandbox.errors import UnavailableError
-from sandbox.golang import environment, find_go
+from sandbox.golang import UNFINISHED, environment, find_go, remove_unfinished
+from sandbox.locking import locked
 
 MODULES = Path(__file__).parent / "tools"
 READY_PROGRAMS = "DOVETAIL_SANDBOX_BIN"
@@ -111,11 +111,6 @@ def provide(names: Iterable[str], *, progress: Progress = silent) -> dict[str, P
     return {name: found[name] for name in wanted}
 
 
-def are_ready(names: Iterable[str]) -> bool:
-    """Whether `provide` would build nothing."""
-    return all(_ready_program(name) or (home(TOOLS[name].module) / name).exists() for name in names)
-
-
 def cache_folder() -> Path:
     """Where built programs live, outside any checkout."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -198,8 +193,8 @@ def _built(module: str, names: list[str], progress: Progress) -> dict[str, Path]
     if all(path.exists() for path in programs.values()):
         return programs
     place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be at it
+    with locked(place / ".lock"):  # another process may be at it
+        remove_unfinished(place)
         missing = [name for name, path in programs.items() if not path.exists()]
         if missing:
             _build(module, missing, place, progress)
@@ -214,11 +209,12 @@ def _build(module: str, names: list[str], place: Path, progress: Progress) -> No
     packages = [TOOLS[name].package for name in names]
     listed = _go([go, "list", *_flags(module), "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}", *packages], module)
     stale = len(listed.split())
-    with tempfile.TemporaryDirectory(dir=place) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=place) as folder:
         command = [str(go), "build", "-v", *_flags(module), "-o", f"{folder}/", *packages]
         said: list[str] = []
+        own = {**environment(), "GOTMPDIR": folder}  # else a killed `go` leaves its work in the temporary folder
         with subprocess.Popen(  # noqa: S603
-            command, cwd=MODULES / module, env=environment(), stderr=subprocess.PIPE, text=True
+            command, cwd=MODULES / module, env=own, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr is not None
             for line in process.stderr:
