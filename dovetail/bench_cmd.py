@@ -19,8 +19,8 @@ from dovetail.progress import note_compiling, progress_bar
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from simulator.errors import ClusterError
     from simulator.quality.lines import Line
+    from simulator.quality.pool import Failure
     from simulator.quality.result import Quality
     from simulator.quality.runs import Figure
     from simulator.quality.verdict import Verdict
@@ -84,15 +84,15 @@ def quality(
         cases = plan(suites, seeds, first_seed=first_seed, arrivals=arrivals)
     except InvalidInputError as error:
         raise typer.BadParameter(str(error)) from error
-    for name in suites:
-        SUITES[name].check()
+    for case in cases:
+        SUITES[case.suite].files(case)  # what is missing is told before the first run
     note_compiling()
-    losses: list[ClusterError] = []
+    failures: list[Failure] = []
     with dask_cluster(dask, jobs) as cluster, progress_bar(len(cases)) as step:
-        runs = run_cases(cases, jobs=jobs or _cores(), cluster=cluster, progress=step, lost=losses.append)
+        runs = run_cases(cases, jobs=jobs or _cores(), cluster=cluster, progress=step, failed=failures.append)
     found = quality_of(tuple(runs), suites, dovetail.__version__, complete=len(runs) == len(cases))
     _print(found, output)
-    _finish(found, out, output, losses)
+    _finish(found, out, output, failures)
 
 
 def _print(found: Quality, output: OutputFormat) -> None:
@@ -117,7 +117,7 @@ def _column(figure: Figure) -> Column:
     return Column(figure.key, figure.head.upper(), figure.digits)
 
 
-def _finish(found: Quality, out: Path, output: OutputFormat, losses: Sequence[ClusterError]) -> None:
+def _finish(found: Quality, out: Path, output: OutputFormat, failures: Sequence[Failure]) -> None:
     """Write the result and its page and say where that is; an interrupted benchmark ends with its own code."""
     from simulator.result import write_text
 
@@ -132,8 +132,8 @@ def _finish(found: Quality, out: Path, output: OutputFormat, losses: Sequence[Cl
         typer.echo(f"report: {write_text(out / FILE_NAME, render_quality(found))}", err=aside)
     else:
         typer.echo("no run was finished", err=aside)
-    if losses:
-        typer.echo(f"dovetail: {losses[0]} (kept {len(found.runs)} finished runs)", err=True)
+    if failures:
+        typer.echo(f"dovetail: {failures[0]} (kept {len(found.runs)} finished runs)", err=True)
         raise typer.Exit(EXIT_FAILED)
     if not found.complete:
         typer.echo(f"interrupted: kept {len(found.runs)} finished runs", err=True)

@@ -16,7 +16,7 @@ DaskAddress = Annotated[
     typer.Option(
         "--dask",
         metavar="ADDRESS",
-        help="Run on a Dask cluster, e.g. tcp://10.0.0.5:8786 (or tls://); its workers need no files of this machine.",
+        help="Run on a Dask cluster, e.g. tcp://10.0.0.5:8786 (or tls://); input files travel with the runs.",
     ),
 ]
 

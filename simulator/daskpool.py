@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from simulator.errors import ClusterError
 from simulator.software import differences, software
+from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,17 +48,35 @@ class SentFile:
     content: bytes
 
     def saved(self) -> Path:
-        """Return the path of this file in the worker's own folder, which ends with the worker."""
+        """Return the path of this file in the worker's own folder, which ends with the worker. Raises ClusterError."""
         from distributed import get_worker
 
-        folder = Path(get_worker().local_directory) / "dovetail-inputs" / self.sha256
+        worker = get_worker()
+        folder = Path(worker.local_directory) / "dovetail-inputs" / self.sha256
         path = folder / self.name
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
-                part.write(self.content)
-            Path(part.name).replace(path)
+        try:
+            if not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
+                    part.write(self.content)
+                Path(part.name).replace(path)
+        except OSError as error:
+            problem = f"cannot keep the input file {self.name}: {error}; make room there and repeat"
+            raise ClusterError(f"worker {worker.address} {problem}") from error
         return path
+
+
+@contextmanager
+def saved_files(names: Sequence[Path], files: Sequence[SentFile]) -> Iterator[dict[Path, Path]]:
+    """Yield, on a worker, where each of the files `names` of the sender is; bad input bears the sender's names."""
+    there = dict(zip(names, (file.saved() for file in files), strict=True))
+    try:
+        yield there
+    except InvalidInputError as error:
+        obj, problem = error.obj, error.problem
+        for name, path in there.items():
+            obj, problem = obj.replace(str(path), str(name)), problem.replace(str(path), str(name))
+        raise InvalidInputError(obj, error.field, problem) from error
 
 
 class DaskPool:

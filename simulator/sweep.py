@@ -133,15 +133,11 @@ def _attempt(spec: FillSpec) -> RunResult:
 
 def _attempt_elsewhere(spec: FillSpec, *files: SentFile) -> RunResult:
     """Run `spec` on a machine where its files are known by their content alone; errors name them as the user did."""
-    saved = [file.saved() for file in files]
-    arrivals = saved[2] if spec.arrivals is not None else None
-    try:
-        return _attempt(replace(spec, nodes=saved[0], pods=saved[1], arrivals=arrivals))
-    except InvalidInputError as error:
-        obj, problem = error.obj, error.problem
-        for here, there in zip(map(str, saved), map(str, spec.files), strict=True):
-            obj, problem = obj.replace(here, there), problem.replace(here, there)
-        raise InvalidInputError(obj, error.field, problem) from error
+    from simulator.daskpool import saved_files
+
+    with saved_files(spec.files, files) as there:
+        arrivals = there[spec.arrivals] if spec.arrivals is not None else None
+        return _attempt(replace(spec, nodes=there[spec.nodes], pods=there[spec.pods], arrivals=arrivals))
 
 
 def _label(spec: FillSpec) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from simulator.quality.registry import SUITES
 from simulator.quality.runs import DIGITS, Case, Run
@@ -33,9 +34,13 @@ def plan(
     )
 
 
-def run_case(case: Case) -> Run:
-    """Run one case. The same case gives the same figures on every machine."""
-    figures = SUITES[case.suite].run(case)
+def run_case(case: Case, *files: Path) -> Run:
+    """Run one case. The same case gives the same figures on every machine.
+
+    `files` are copies of those that its suite names, in that order; without any, it reads those themselves.
+    """
+    suite = SUITES[case.suite]
+    figures = suite.run(case, *(files or suite.files(case)))
     return Run(case=case, figures={name: round(value, DIGITS) for name, value in figures.items()})
 
 

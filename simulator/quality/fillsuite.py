@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.fillrun import FillSpec, run_fill
@@ -41,16 +42,16 @@ UNALLOCATED_AT_MOST = {
 UNALLOCATED = Figure(key="unallocated_pct", head="unallocated %", less_is_better=True)
 
 
-def run(case: Case) -> dict[str, float]:
+def files(case: Case) -> tuple[Path, ...]:
+    """Return the files that a run reads: nodes, pods and, where its order was published, the orders of arrival."""
+    orders = openbdata.file(openbdata.ARRIVALS)
+    lists = (openbdata.file(openbdata.NODE_LIST), openbdata.pod_list(case.scenario))
+    return (*lists, orders) if case.seed in _recorded(orders).get(case.scenario, ()) else lists
+
+
+def run(case: Case, nodes: Path, pods: Path, arrivals: Path | None = None) -> dict[str, float]:
     """Return the figures of one run: `case.seed` is the seed of the published order, or one to draw an order from."""
-    recorded = case.seed in _recorded().get(case.scenario, ())
-    spec = FillSpec(
-        nodes=openbdata.folder() / openbdata.NODE_LIST,
-        pods=openbdata.pod_path(case.scenario),
-        arrivals=openbdata.folder() / openbdata.ARRIVALS if recorded else None,
-        policy=case.policy,
-        seed=case.seed,
-    )
+    spec = FillSpec(nodes=nodes, pods=pods, arrivals=arrivals, policy=case.policy, seed=case.seed)
     result = run_fill(spec)
     assert result.unallocated_pct_at_100 is not None, "demand rises by small steps on this cluster"
     assert result.unallocated_pct_at_130 is not None
@@ -62,8 +63,8 @@ def run(case: Case) -> dict[str, float]:
 
 
 @cache
-def _recorded() -> dict[str, tuple[int, ...]]:
-    return available(openbdata.folder() / openbdata.ARRIVALS)
+def _recorded(orders: Path) -> dict[str, tuple[int, ...]]:
+    return available(orders)
 
 
 def rivals(main: Figure, lines: Sequence[Line]) -> list[tuple[str, str]]:
@@ -130,5 +131,5 @@ FILL = Suite(
     rivals=rivals,
     gates=gates,
     draw=draw,
-    check=openbdata.check,
+    files=files,
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from itertools import groupby
+from itertools import chain, groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.errors import ClusterError, RunFailedError
+from simulator.errors import RunFailedError
 from simulator.quality.cases import run_case
 from simulator.quality.registry import SUITES
 from simulator.quality.runs import Case, Run, cell_text
@@ -15,9 +16,14 @@ from simulator.workers import as_finished, process_pool
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from simulator.daskpool import DaskPool
+    from simulator.daskpool import DaskPool, SentFile
 
+Failure = RunFailedError | InvalidInputError
 QUEUED_PER_WORKER = 2
+
+
+def _raise(error: Failure) -> None:
+    raise error
 
 
 def run_cases(
@@ -26,12 +32,12 @@ def run_cases(
     jobs: int = 1,
     cluster: DaskPool | None = None,
     progress: Callable[[], None] = lambda: None,
-    lost: Callable[[ClusterError], None] = lambda _error: None,
+    failed: Callable[[Failure], None] = _raise,
 ) -> list[Run]:
     """Run `cases` on `cluster`, or else on `jobs` processes of this machine; `progress` is called after each.
 
-    Ctrl-C and the loss of the cluster (told to `lost`) end early and return what is finished, in the order of `cases`.
-    Raises RunFailedError if a case breaks down.
+    Ctrl-C, a case that breaks down and the loss of the cluster end early; what is finished is returned, in the order of
+    `cases`. `failed` is told why; without it RunFailedError or InvalidInputError is raised and nothing returned.
     """
     tasks = bundles(cases) if cluster or jobs > 1 else [[case] for case in cases]
     finished: dict[int, list[Run]] = {}
@@ -42,8 +48,8 @@ def run_cases(
                 progress()
     except KeyboardInterrupt:
         pass
-    except ClusterError as error:
-        lost(error)
+    except (RunFailedError, InvalidInputError) as error:
+        failed(error)
     return [run for at in sorted(finished) for run in finished[at]]
 
 
@@ -58,12 +64,7 @@ def bundles(cases: Sequence[Case]) -> list[list[Case]]:
 
 def _runs(tasks: Sequence[Sequence[Case]], jobs: int, cluster: DaskPool | None) -> Iterator[tuple[int, list[Run]]]:
     if cluster is not None:
-        on_cluster = cluster
-
-        def submit_there(task: Sequence[Case]) -> Future[list[Run]]:
-            return on_cluster.submit(_run_some, task)
-
-        yield from as_finished(submit_there, tasks, window=cluster.window, label=_label, check=cluster.check)
+        yield from _run_on_cluster(cluster, tasks)
     elif jobs <= 1:
         yield from ((at, _run_some(task)) for at, task in enumerate(tasks))
     else:
@@ -75,13 +76,34 @@ def _runs(tasks: Sequence[Sequence[Case]], jobs: int, cluster: DaskPool | None) 
             yield from as_finished(submit_here, tasks, window=jobs * QUEUED_PER_WORKER, label=_label)
 
 
+def _run_on_cluster(cluster: DaskPool, tasks: Sequence[Sequence[Case]]) -> Iterator[tuple[int, list[Run]]]:
+    """Run `tasks` on workers that see none of our files: each is sent once."""
+    files = {case: tuple(SUITES[case.suite].files(case)) for case in chain.from_iterable(tasks)}
+    sent = {path: cluster.send(path) for path in dict.fromkeys(chain.from_iterable(files.values()))}
+
+    def submit(task: Sequence[Case]) -> Future[list[Run]]:
+        jobs = [(case, files[case]) for case in task]
+        read = tuple(dict.fromkeys(path for _, paths in jobs for path in paths))
+        return cluster.submit(_run_elsewhere, jobs, read, *(sent[path] for path in read))
+
+    return as_finished(submit, tasks, window=cluster.window, label=_label, check=cluster.check)
+
+
+def _run_elsewhere(jobs: Sequence[tuple[Case, Sequence[Path]]], read: Sequence[Path], *sent: SentFile) -> list[Run]:
+    """Run cases on a machine that got the files `read` of ours as `sent`; each case with those of its own."""
+    from simulator.daskpool import saved_files
+
+    with saved_files(read, sent) as there:
+        return [_run(case, *(there[path] for path in paths)) for case, paths in jobs]
+
+
 def _run_some(cases: Sequence[Case]) -> list[Run]:
     return [_run(case) for case in cases]
 
 
-def _run(case: Case) -> Run:
+def _run(case: Case, *files: Path) -> Run:
     try:
-        return run_case(case)
+        return run_case(case, *files)
     except InvalidInputError:
         raise
     except Exception as error:

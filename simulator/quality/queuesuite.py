@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packing.model import Node
 from packing.policy import POLICIES
+from simulator.inputs.openb import read_nodes, read_pods
 from simulator.inputs.workload import Workload, from_openb
 from simulator.quality import openbdata
 from simulator.quality.lines import Line, best, grouped
@@ -44,14 +47,20 @@ BY_SIZE = (
 """Mean waits by size of job."""
 
 
-def run(case: Case) -> dict[str, float]:
+def files(_case: Case) -> tuple[Path, Path]:
+    """Return the files that a run reads: nodes and pods."""
+    return openbdata.file(openbdata.NODE_LIST), openbdata.pod_list("default")
+
+
+def run(case: Case, nodes_path: Path, pods_path: Path) -> dict[str, float]:
     """Return the figures of one run."""
     from simulator.compiled import compiled_replay
     from simulator.core import CoreCluster
 
-    cluster = CoreCluster(openbdata.nodes(), _trace().counts(), case.policy, case.seed)
-    gpus = sum(len(node.shape.gpus) for node in openbdata.nodes())
-    jobs, span_s = queue_jobs(_trace(), gpus, case.load, case.seed, case.arrivals)
+    nodes, trace = _trace(nodes_path, pods_path)
+    cluster = CoreCluster(nodes, trace.counts(), case.policy, case.seed)
+    gpus = sum(len(node.shape.gpus) for node in nodes)
+    jobs, span_s = queue_jobs(trace, gpus, case.load, case.seed, case.arrivals)
     if case.load > OVERLOAD:
         result = compiled_replay(jobs, cluster, backfill=True, horizon_s=span_s)
         return {ALLOCATED.key: allocated_pct(result, span_s)}
@@ -60,9 +69,9 @@ def run(case: Case) -> dict[str, float]:
     return judge_waits(result, span_s) | {ALLOCATED.key: allocated_pct(result, span_s)}
 
 
-@cache
-def _trace() -> Workload:
-    return from_openb(openbdata.pods("default"))
+@lru_cache(maxsize=1)
+def _trace(nodes: Path, pods: Path) -> tuple[tuple[Node, ...], Workload]:
+    return tuple(sorted(read_nodes(nodes), key=lambda node: node.name)), from_openb(read_pods(pods))
 
 
 def rivals(main: Figure, lines: Sequence[Line]) -> list[tuple[str, str]]:
@@ -140,5 +149,5 @@ QUEUE = Suite(
     rivals=rivals,
     gates=gates,
     draw=draw,
-    check=openbdata.check,
+    files=files,
 )

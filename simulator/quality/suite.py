@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate
 
 from packing.policy import DEFAULT_POLICY, WAIT_POLICY
 from simulator.quality.lines import Line
@@ -39,7 +40,8 @@ class Suite:
     """Numbers of the runs of the published protocol."""
     figures: tuple[Figure, ...]
     """In the order of the tables. The first that a cell has is its main one: policies are ranked by it."""
-    run: Callable[[Case], dict[str, float]]
+    run: Callable[Concatenate[Case, ...], dict[str, float]]
+    """(case, its files, wherever they are now) -> figures."""
     rivals: Callable[[Figure, Sequence[Line]], Sequence[tuple[str, str]]]
     """(main figure, lines of a cell) -> figure and peer of every paired difference that is told."""
     gates: Callable[[Sequence[Run]], Sequence[Verdict]]
@@ -50,8 +52,8 @@ class Suite:
     """Cases sent to a worker at once: most take a tenth of a second. One where a run takes seconds."""
     least_arrivals: int = 1
     """Fewer may leave a run without any that counts."""
-    check: Callable[[], None] = lambda: None
-    """Raises InvalidInputError where what the suite reads is missing, before any run has started."""
+    files: Callable[[Case], Sequence[Path]] = lambda _case: ()
+    """What a case reads on this machine. Raises InvalidInputError where it is missing."""
     complete: Callable[[Sequence[Run]], Sequence[Run]] = list
     """Runs of this suite -> the same with the figures that only all of them together tell."""
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dovetail.cli import main
-from simulator.quality import pool
+from simulator.quality import cases, openbdata, pool
 from simulator.quality.mixeddemand import KINDS, NODES
 from simulator.quality.mixedsplit import pool_key
 from simulator.quality.registry import SUITES
@@ -40,7 +40,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 def canned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the runs, so that formats are tested without them."""
 
-    def run(case: Case) -> Run:
+    def run(case: Case, *_files: Path) -> Run:
         figures = {figure.key: 42.0 for figure in SUITES[case.suite].figures}
         if case.suite == "X1":
             figures |= {pool_key(kind, nodes): 42.0 for kind in KINDS for nodes in range(NODES + 1)}
@@ -94,6 +94,44 @@ def test_ctrl_c_keeps_what_is_finished(invoke: Invoke, monkeypatch: pytest.Monke
     assert code == 130
     assert "kept 3 finished runs" in err
     assert json.loads((tmp_path / "dovetail-quality" / "quality.json").read_text())["complete"] is False
+
+
+def test_a_run_that_breaks_down_keeps_those_before_it(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was finished, of other suites too, was thrown away."""
+    real = cases.run_case
+
+    def run(case: Case) -> Run:
+        if case.suite == "M2":
+            raise ArithmeticError("no figure")
+        return real(case)
+
+    monkeypatch.setattr(pool, "run_case", run)
+    code, out, err = invoke(*SMALL)
+    assert code == 1
+    kept = json.loads((tmp_path / "dovetail-quality" / "quality.json").read_text())
+    assert kept["complete"] is False
+    assert {item["case"]["suite"] for item in kept["runs"]} == {"M1"}
+    assert "dovetail: M2 " in err
+    assert f"ArithmeticError: no figure (kept {len(kept['runs'])} finished runs)" in err
+    assert "M1" in out
+
+
+def test_a_missing_trace_is_told_before_the_first_run(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another one below the current directory was taken instead."""
+    for name in sorted(openbdata.FOLDER.glob("*")):
+        target = tmp_path / "examples" / "openb" / name.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(name)
+    monkeypatch.setattr(openbdata, "FOLDER", tmp_path / "elsewhere")
+    code, _, err = invoke("bench", "quality", "--seeds", "1")
+    assert code == 1
+    assert "openb trace" in err
+    assert "from a checkout" in err
+    assert not (tmp_path / "dovetail-quality").exists()
 
 
 def test_ctrl_c_before_anything_is_finished_leaves_an_earlier_result(

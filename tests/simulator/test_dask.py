@@ -171,7 +171,7 @@ def local() -> Sweep:
 
 def sweep_on(
     cluster: Cluster, specs: Sequence[FillSpec] = SPECS, at_run: dict[int, Callable[[], object]] | None = None
-):
+) -> Sweep:
     """Run `specs` on `cluster` and call what `at_run` has for the number of runs that are finished."""
     finished: list[FillSpec] = []
 
@@ -356,6 +356,20 @@ def test_the_flag_writes_the_bytes_of_one_local_process(pair: Cluster, tmp_path:
 def test_the_quality_benchmark_gives_the_same_figures_there(pair: Cluster) -> None:
     cases = plan(chosen("M3"), seeds=1, arrivals=40)
     with dask_pool(pair.address) as pool:
+        assert run_cases(cases, cluster=pool) == run_cases(cases)
+
+
+def test_the_quality_benchmark_brings_its_trace_along(empty: Cluster) -> None:
+    """A worker read the trace of its own source tree: another one there gave other figures."""
+    nowhere = "from pathlib import Path; from simulator.quality import openbdata; openbdata.FOLDER = Path('nowhere')"
+    empty.worker(first=nowhere)
+    here = {"P": ("multigpu20", "multigpu30"), "R1": ("openb",)}
+    cases = [
+        case
+        for case in (*plan(("P",), seeds=1), *plan(("P", "R1"), seeds=1, first_seed=7, arrivals=300))
+        if case.scenario in here[case.suite] and case.policy in ("fgd", "dovetail")
+    ]
+    with dask_pool(empty.address, workerless_s=PATIENCE_S) as pool:
         assert run_cases(cases, cluster=pool) == run_cases(cases)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from simulator.quality.cases import plan, run_case
 from simulator.quality.fillsuite import BASELINE, GROUPS, LISTS, gates
-from simulator.quality.openbdata import folder
+from simulator.quality.openbdata import file
 from simulator.quality.page import render_quality
 from simulator.quality.result import quality_of
 from simulator.quality.runs import Case, Run
@@ -35,8 +35,8 @@ def test_the_protocol_has_14_lists_and_the_published_seeds() -> None:
 
 
 def test_the_figures_are_those_that_were_published() -> None:
-    with gzip.open(folder() / "published_atc23_fgd.csv.gz", "rt", newline="") as file:
-        rows = {(row["variant"], row["policy"], row["seed"]): row for row in csv.DictReader(file)}
+    with gzip.open(file("published_atc23_fgd.csv.gz"), "rt", newline="") as published:
+        rows = {(row["variant"], row["policy"], row["seed"]): row for row in csv.DictReader(published)}
     allocated = float(rows["default", "06-FGD", "42"]["alloc_pct_at_100"])
     assert run_case(case(BASELINE, 42)).figures["unallocated_pct"] == pytest.approx(100 - allocated)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from packing.policy import WAIT_POLICY
-from simulator.inputs.openb import gpu_milli
+from simulator.inputs.openb import gpu_milli, read_pods
 from simulator.inputs.workload import Workload, from_openb
 from simulator.quality import openbdata
 from simulator.quality.cases import run_case
@@ -24,7 +24,7 @@ GPUS = 6212
 
 @pytest.fixture(scope="module")
 def trace() -> Workload:
-    return from_openb(openbdata.pods("default"))
+    return from_openb(read_pods(openbdata.pod_list("default")))
 
 
 def gpu_hours(jobs: Workload) -> float:
