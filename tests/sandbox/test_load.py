@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import objects
-from sandbox.load.bound import corrected
+from sandbox.load.bound import BoundWatch, corrected
 from sandbox.load.client import LoadError
 from sandbox.load.result import LoadResult, median_rate, percentile
 from sandbox.load.run import allocated_twice, burst, churn, compared
@@ -68,10 +69,19 @@ def test_churned_pods_take_the_devices_of_those_before_them(gpus: Testbed) -> No
     assert remains(gpus) == []
 
 
-def test_pods_without_devices_are_counted_and_removed(gpus: Testbed) -> None:
+def test_pods_without_devices_are_counted_and_removed(gpus: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
     load = Workload(namespace=gpus.namespace, name="many", pods=NODES * GPUS + 2)
-    with pytest.raises(LoadError, match=f"{NODES * GPUS} of {NODES * GPUS + 2} pods are bound after 3 s"):
-        burst(gpus.control_plane.kubeconfig, load, timeout_s=3)
+    wait_for_all = BoundWatch.all
+
+    async def wait_for_those_that_can(watch: BoundWatch, timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s):
+            while len(watch.bound_s) < NODES * GPUS:
+                await asyncio.sleep(0.05)
+        await wait_for_all(watch, 0.5)
+
+    monkeypatch.setattr(BoundWatch, "all", wait_for_those_that_can)
+    with pytest.raises(LoadError, match=f"{NODES * GPUS} of {NODES * GPUS + 2} pods are bound after 0.5 s"):
+        burst(gpus.control_plane.kubeconfig, load, timeout_s=60)
     assert remains(gpus) == []
 
 
