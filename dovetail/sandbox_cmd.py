@@ -112,6 +112,7 @@ def kubectl(context: typer.Context, *, name: Name = "default") -> None:
         with _progress() as progress:
             program = tools.provide(["kubectl"], progress=progress)["kubectl"]
     os.environ["KUBECONFIG"] = str(kubeconfig)
+    os.environ["KUBECACHEDIR"] = str(kubeconfig.parent / "kubectl-cache")  # goes with the sandbox
     os.execv(program, ["kubectl", *context.args])  # noqa: S606 - the user's own words
 
 
@@ -119,21 +120,23 @@ def kubectl(context: typer.Context, *, name: Name = "default") -> None:
 def logs(
     component: Annotated[str, typer.Argument(help="As `status` names it, such as kube-scheduler or real-1/kubelet.")],
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows, until the sandbox ends.")] = False,
     tail: Annotated[int, typer.Option(min=-1, help="Only so many last lines; -1: all.")] = -1,
     name: Name = "default",
 ) -> None:
     """Print the log of a component."""
     with _faults_end():
-        from dovetail.sandbox_cmd_home import Home
+        from dovetail.sandbox_cmd_home import Home, supervisors
         from dovetail.sandbox_cmd_status import components
         from sandbox.errors import SandboxError
 
-        files = {program.name: program.log for program in components(Home(name))}
+        files = {program.name: Path(program.log) for program in components(Home(name))}
         if component not in files:
             raise SandboxError(f"no component {component[:80]!r}; there are: {', '.join(files)}")
+        log = files[component]
+        ends_with = [f"--pid={pid}" for pid in supervisors(log.parents[1])][:1]
     # Numbers of tail(1): "+1" is the first line.
-    argv = ["tail", "-n", "+1" if tail < 0 else str(tail), *(["-f"] if follow else []), files[component]]
+    argv = ["tail", "-n", "+1" if tail < 0 else str(tail), *(["-f", *ends_with] if follow else []), str(log)]
     os.execvp(argv[0], argv)  # noqa: S606 - our own words
 
 
@@ -141,12 +144,19 @@ def logs(
 def _faults_end() -> Iterator[None]:
     """End with a message and EXIT_FAILED where the sandbox cannot do what it was asked for."""
     try:
+        from sandbox.api import ApiFault, Unreachable, refusal
         from sandbox.errors import SandboxError
 
         try:
             yield
         except SandboxError as fault:
             typer.echo(f"dovetail: {fault}", err=True)
+            raise typer.Exit(EXIT_FAILED) from fault
+        except ApiFault as fault:
+            typer.echo(f"dovetail: kube-apiserver refuses: {refusal(fault)}", err=True)
+            raise typer.Exit(EXIT_FAILED) from fault
+        except Unreachable as fault:
+            typer.echo(f"dovetail: kube-apiserver does not answer: {fault}", err=True)
             raise typer.Exit(EXIT_FAILED) from fault
     except ModuleNotFoundError as fault:
         if fault.name not in EXTRA:
@@ -253,6 +263,7 @@ def _summary(facts: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"sandbox {facts['name']!r}: {facts['state']}, Kubernetes {facts['kubernetes']}, {facts['memory_mib']} MiB"
     yield f"kubeconfig: {facts['kubeconfig']}"
+    yield from facts["faults"]
     for group in facts.get("nodes", ()):
         yield f"nodes: {group['nodes']} x {group['machine']}, {group['ready']} ready"
     if "resource_slices" in facts:

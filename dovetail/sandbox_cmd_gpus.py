@@ -23,7 +23,7 @@ MACHINE_LABEL = "node.kubernetes.io/instance-type"
 DIVIDED_SINCE = (1, 36)
 """Minor version of Kubernetes whose defaults let devices share counters and be allocated several times."""
 
-_ITEM = re.compile(r"(?:(\d{1,4})x)?(\S+)")
+_ITEM = re.compile(r"(?:([0-9]{1,18})x)?(\S+)")
 
 
 def parse_nodes(text: str) -> dict[str, int]:

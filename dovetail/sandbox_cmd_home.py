@@ -125,6 +125,7 @@ class Home:
         self.end()
         start_s = time.monotonic()
         with ExitStack() as stack:
+            stack.callback(self.end)  # last of all, as what stays already outlives its clients
             plane = stack.enter_context(ControlPlane.start(prefix=self._prefix))
             step(f"control plane of Kubernetes {plane.version}")
             _fill(plane, wish.nodes, step)
@@ -137,12 +138,12 @@ class Home:
                 "kubernetes": plane.version,
                 "start_s": round(time.monotonic() - start_s, 1),
             }
-            (plane.directory / FACTS).write_text(json.dumps(facts))
             if node is not None:
                 step(f"real node {REAL_NODE}: kubelet and containerd")
                 (node.programs.directory / BELONGS).write_text(self.name)
-                node.programs.stay()
-            plane.programs.stay()
+            for programs in (plane.programs, *([node.programs] if node is not None else [])):
+                programs.stay()
+            (plane.directory / FACTS).write_text(json.dumps(facts))
             stack.pop_all()
             if node is not None:
                 node.programs.close()
@@ -163,7 +164,7 @@ class Home:
 
 def _kill(directory: Path) -> None:
     """Kill a supervisor that cannot be talked to; its programs die with it, and a sweep does the rest."""
-    for pid in _supervisors(directory):
+    for pid in supervisors(directory):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -173,7 +174,7 @@ def _kill(directory: Path) -> None:
     wait_for(f"the supervisor of {directory} to end", look)
 
 
-def _supervisors(directory: Path) -> Iterator[int]:
+def supervisors(directory: Path) -> Iterator[int]:
     """Yield the process ids of a directory's supervisor, and of the unshare(1) around it."""
     words = [b"-m", SUPERVISOR.encode(), str(directory).encode()]
     for process in Path("/proc").glob("[0-9]*"):

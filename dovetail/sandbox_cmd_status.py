@@ -12,9 +12,13 @@ from typing import Any
 from dovetail.sandbox_cmd_gpus import MACHINE_LABEL
 from dovetail.sandbox_cmd_home import BELONGS, REAL_NODE, Home
 from sandbox import rundir
-from sandbox.api import Api
+from sandbox.api import Api, ApiFault, Manifest, Unreachable, refusal
 from sandbox.programs import Programs
 
+ANSWER_S = 10.0
+"""For each request to the API server."""
+API_SERVER = {"kube-apiserver", "etcd"}
+"""What must run before it is asked."""
 RUNNING, DEGRADED, STOPPED = "running", "degraded", "stopped"
 
 
@@ -57,30 +61,43 @@ def report(home: Home) -> dict[str, Any]:
         return {"name": home.name, "state": STOPPED, "components": []}
     facts, kubeconfig = home.facts(), home.kubeconfig()
     programs = components(home)
-    down = [program.name for program in programs if program.pid is None]
+    down = {program.name for program in programs if program.pid is None}
+    faults: list[str] = []
+    inventory: dict[str, Any] = {}
+    if not down & API_SERVER:
+        try:
+            inventory = _inventory(kubeconfig)
+        except Unreachable:
+            faults.append("kube-apiserver does not answer")
+        except ApiFault as fault:
+            faults.append(f"kube-apiserver refuses: {refusal(fault)}")
     return {
         "name": home.name,
-        "state": DEGRADED if down else RUNNING,
+        "state": DEGRADED if down or faults else RUNNING,
         "kubernetes": facts["kubernetes"],
         "kubeconfig": str(kubeconfig),
         "directory": str(kubeconfig.parent),
         "memory_mib": sum(program.memory_mib for program in programs),
         "start_s": facts["start_s"],
         "components": [asdict(program) for program in programs],
-        **({} if "kube-apiserver" in down or "etcd" in down else _inventory(kubeconfig)),
+        "faults": faults,
+        **inventory,
     }
 
 
 def _inventory(kubeconfig: Path) -> dict[str, Any]:
-    """Count what the API server has."""
-    api = Api(kubeconfig)
+    """Ask the API server what it has."""
+    api = Api(kubeconfig, timeout_s=ANSWER_S)
     try:
-        nodes = api.list("v1", "Node")
-        slices = api.list("resource.k8s.io/v1", "ResourceSlice")
+        return counted(api.list("v1", "Node"), api.list("resource.k8s.io/v1", "ResourceSlice"))
     finally:
         api.close()
-    count = Counter(node["metadata"]["labels"].get(MACHINE_LABEL, "real") for node in nodes)
-    ready = Counter(node["metadata"]["labels"].get(MACHINE_LABEL, "real") for node in nodes if _is_ready(node))
+
+
+def counted(nodes: list[Manifest], slices: list[Manifest]) -> dict[str, Any]:
+    """Count nodes by machine, resource slices and their devices."""
+    count = Counter(_machine(node) for node in nodes)
+    ready = Counter(_machine(node) for node in nodes if _is_ready(node))
     return {
         "nodes": [{"machine": name, "nodes": count[name], "ready": ready[name]} for name in sorted(count)],
         "resource_slices": len(slices),
@@ -88,8 +105,13 @@ def _inventory(kubeconfig: Path) -> dict[str, Any]:
     }
 
 
-def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = node["status"].get("conditions", [])
+def _machine(node: Manifest) -> str:
+    labels = node["metadata"].get("labels", {})
+    return str(labels.get(MACHINE_LABEL, "real" if node["metadata"]["name"] == REAL_NODE else "other"))
+
+
+def _is_ready(node: Manifest) -> bool:
+    conditions = node.get("status", {}).get("conditions", [])
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import urllib3
 from kubernetes import client, config, dynamic
+from kubernetes.client import rest
 from kubernetes.dynamic import exceptions
 
 from sandbox.waiting import NotYet, wait_for
@@ -24,19 +26,27 @@ NotFound = exceptions.NotFoundError
 Conflict = exceptions.ConflictError
 ApiFault = exceptions.DynamicApiError
 """What a refused call raises: `status` is the HTTP code, `summary()` the server's words."""
+Unreachable = urllib3.exceptions.HTTPError
+"""What a call raises that gets no answer."""
 
 MERGE_PATCH = "application/merge-patch+json"
 EVENTS_SHOWN = 10
 
 
 class Api:
-    """One user's connection to one API server."""
+    """One user's connection to one API server.
 
-    def __init__(self, kubeconfig: Path) -> None:
+    With `timeout_s` no request takes longer, and none is sent twice: else a server that hangs is waited for.
+    """
+
+    def __init__(self, kubeconfig: Path, *, timeout_s: float | None = None) -> None:
         facts = client.Configuration()
         facts.proxy = None  # the server is on this machine, where HTTPS_PROXY leads nowhere
         config.load_kube_config(str(kubeconfig), client_configuration=facts)  # type: ignore[no-untyped-call]
         self._client = client.ApiClient(configuration=facts)
+        if timeout_s is not None:
+            facts.retries = False
+            self._client.rest_client = _Impatient(facts, timeout_s)
         with tempfile.TemporaryDirectory() as folder:
             # By default the cache is keyed by address, and another cluster may have had this port.
             self._dynamic = dynamic.DynamicClient(self._client, cache_file=f"{folder}/discovery.json")  # type: ignore[no-untyped-call]
@@ -156,6 +166,18 @@ class Api:
         return stored
 
 
+class _Impatient(rest.RESTClientObject):
+    """Gives every request the same time; the dynamic client passes none on when it discovers."""
+
+    def __init__(self, facts: client.Configuration, timeout_s: float) -> None:
+        super().__init__(facts)
+        self._timeout_s = timeout_s
+
+    def request(self, *words: Any, **options: Any) -> Any:  # noqa: ANN401 - as the base class
+        """Send a request."""
+        return super().request(*words, **{**options, "_request_timeout": self._timeout_s})  # type: ignore[no-untyped-call]
+
+
 def _plain(_: object, stored: Manifest) -> Manifest:
     return stored
 
@@ -165,6 +187,15 @@ def named(kind: Manifest) -> str:
     metadata = kind["metadata"]
     place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
     return f"{kind['kind']} {place}{metadata.get('name', '')}"
+
+
+def refusal(fault: ApiFault) -> str:
+    """Return the server's words of a refused call, in one line."""
+    try:
+        said = json.loads(fault.body or "")["message"]
+    except (ValueError, TypeError, KeyError):
+        said = fault.reason
+    return f"{fault.status} {said}"[:400].replace("\n", " ")
 
 
 def summary(stored: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dovetail.sandbox_cmd_home import PROGRAMS, Home
+from dovetail.sandbox_cmd_home import PROGRAMS, Home, Wish, supervisors
 from sandbox import cgroups, preflight, rundir, tools
 from sandbox.errors import SupervisorError
 from sandbox.programs import Programs
@@ -188,6 +189,38 @@ def test_logs_of_a_component(running: str) -> None:
     assert "kube-scheduler" in wrong.stderr
 
 
+def test_following_a_log_ends_with_the_sandbox(clean: Path) -> None:
+    succeeds("up", "--nodes", "")
+    with child("-m", "dovetail", "sandbox", "logs", "-f", "etcd") as process:
+        assert first_line(process)
+        succeeds("down")
+        assert process.wait() == 0
+
+
+def test_kubectl_leaves_nothing_at_home(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tools.cache_folder().parent))  # the built programs stay where they are
+    succeeds("up", "--nodes", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    succeeds("kubectl", "get", "nodes")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frozen_sandbox_is_told_and_ended(clean: Path) -> None:
+    succeeds("up", "--nodes", "l4-8-pcie")
+    (supervisor,) = supervisors(Path(status()["directory"]))
+    os.kill(pid("kube-apiserver"), signal.SIGSTOP)
+    shown = sandbox("status")
+    assert (shown.returncode, shown.stderr) == (3, "")
+    assert "degraded" in shown.stdout
+    assert "kube-apiserver does not answer" in shown.stdout
+    os.kill(supervisor, signal.SIGSTOP)
+    shown = sandbox("status")
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert "does not answer" in shown.stderr
+    assert succeeds("down") == "sandbox 'default' is gone\n"
+    assert left(clean) == []
+
+
 def test_an_ended_component_shows(clean: Path) -> None:
     succeeds("up", "--nodes", "")
     os.kill(pid("kube-scheduler"), signal.SIGKILL)
@@ -260,6 +293,27 @@ def test_two_sandboxes_live_side_by_side(clean: Path) -> None:
         assert json.loads(succeeds("status", "--name", "other", "-o", "json"))["state"] == "running"
     finally:
         succeeds("down", "--name", "other")
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("refused", [1, 2])
+def test_an_up_that_fails_at_its_very_end_leaves_nothing(
+    clean: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """A real node that had been told to stay lived on, when the control plane could not be told."""
+    had_or_skipped(preflight.check)
+    had_or_skipped(lambda: tools.provide(tools.NODE))
+    stay, asked = Programs.stay, itertools.count(1)
+
+    def stay_but_once(programs: Programs) -> None:
+        if next(asked) == refused:
+            raise SupervisorError("refused")
+        stay(programs)
+
+    monkeypatch.setattr(Programs, "stay", stay_but_once)
+    with pytest.raises(SupervisorError, match="refused"):
+        Home("default").start(Wish({}, real_node=True), lambda _: None)
+    assert left(clean) == []
 
 
 @pytest.mark.node

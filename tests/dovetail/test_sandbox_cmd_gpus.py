@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from dovetail import sandbox_cmd_gpus as gpus
 from dovetail.sandbox_cmd import DEFAULT_NODES, sandbox_app
 from dovetail.sandbox_cmd_home import Home
+from dovetail.sandbox_cmd_status import counted
 from topology.catalog import machine, machine_names
 from topology.errors import InvalidInputError
 
@@ -49,6 +50,9 @@ def test_every_machine_of_the_catalog_can_be_asked_for() -> None:
         ("-2xl4-8-pcie", "no such machine; did you mean l4-8-pcie"),
         ("4 l4-8-pcie", "write COUNTxMACHINE"),
         ("1000xl4-8-pcie,t4-8-pcie", "1001 nodes; at most 1000"),
+        ("99999xl4-8-pcie", "99999 nodes; at most 1000"),
+        (f"{'9' * 5000}xl4-8-pcie", "no such machine"),
+        ("\N{ARABIC-INDIC DIGIT THREE}xl4-8-pcie", "no such machine"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_could(text: str, said: str) -> None:
@@ -113,6 +117,26 @@ def test_commands_where_nothing_runs(
     result = CliRunner().invoke(sandbox_app, words)
     assert result.exit_code == code
     assert said in result.output
+
+
+def test_nodes_that_others_made_are_counted() -> None:
+    """Such a Node may have neither labels nor a status; one without labels ended `status` with a KeyError."""
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    nodes = [
+        {"metadata": {"name": "bare"}},
+        {"metadata": {"name": "real-1", "labels": {}}, **ready},
+        {"metadata": {"name": "l4-0", "labels": {gpus.MACHINE_LABEL: "l4-8-pcie"}}, "status": {}},
+    ]
+    slices: list[dict[str, object]] = [{"spec": {"devices": [{}, {}]}}, {"spec": {}}]
+    assert counted(nodes, slices) == {
+        "nodes": [
+            {"machine": "l4-8-pcie", "nodes": 1, "ready": 0},
+            {"machine": "other", "nodes": 1, "ready": 0},
+            {"machine": "real", "nodes": 1, "ready": 1},
+        ],
+        "resource_slices": 2,
+        "devices": 2,
+    }
 
 
 @pytest.mark.parametrize("name", ["", "A", "a-b", "../up", "a" * 21])
