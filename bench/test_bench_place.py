@@ -44,6 +44,7 @@ PLACED = {
     "fgd": 8_334,
     "upstream": 8_625,
     "spread": 8_073,
+    "dovetail-wait": 8_400,
     "dovetail": 8_419,
 }
 """Pods placed of `ARRIVALS`; 8,334 is what the original simulator of FGD places."""
