@@ -46,6 +46,12 @@ class Memory:
         self.local = new_local(MAX_REQUESTS_PER_POD + 1)
         self.choice = new_choice(MAX_REQUESTS_PER_POD)
 
+    @classmethod
+    def of_rows(cls, policy: Policy, rows: int) -> Memory:
+        """Return the memory of a loop that keeps its own rows, `rows` of them and never more."""
+        rows = max(1, rows)
+        return cls(len(policy.fabric.nodes), policy.arrays.fgd_sizes.size, rows=rows, max_rows=rows)
+
     def row(self, demand_class: int) -> int:
         """Return the row of a demand class, taking that of the class not asked for longest where all are in use."""
         row = self._row_of.get(demand_class)

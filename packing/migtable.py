@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from topology.errors import InvalidInputError
-from topology.mig import MigGeometry, interval
+from topology.mig import MigGeometry, interval, side_by_side
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -130,12 +130,8 @@ def _best_starts(geometry: MigGeometry, starts: Ints, frag: Ints) -> Ints:
 def _remaining(geometry: MigGeometry, starts: Ints) -> Ints:
     remaining = np.zeros_like(starts)
     for p, profile in enumerate(geometry.profiles):
-        # Intervals of one size: taking the earliest that is free is optimal.
         for mask in np.flatnonzero(starts[p]):
-            end = 0
-            for start in sorted(profile.starts):
-                if start >= end and starts[p, mask] >> start & 1:
-                    end = start + profile.size
-                    remaining[p, mask] += 1
+            free = [start for start in profile.starts if starts[p, mask] >> start & 1]
+            remaining[p, mask] = side_by_side(free, profile.size)
         np.minimum(remaining[p], profile.max_instances, out=remaining[p])
     return remaining

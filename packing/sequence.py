@@ -40,8 +40,7 @@ def place_sequence(
     assert usage.fabric is fabric, "usage and fabric belong together"
     assert policy.fabric is fabric, "the policy was made for another fabric"
     classes = np.array([usage.classes.index(demand) for demand in demands], dtype=np.int64)
-    rows = max(1, len(classes))
-    memory = Memory(len(fabric.nodes), policy.arrays.fgd_sizes.size, rows=rows, max_rows=rows)
+    memory = Memory.of_rows(policy, len(classes))
     arrivals = len(order)
     node, devices, used = (np.zeros(arrivals, dtype=np.int64) for _ in range(3))
     fragmented = np.zeros(arrivals)

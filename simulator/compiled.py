@@ -35,7 +35,7 @@ def compiled_replay(
         harder=_harder(workload.demands) if backfill else np.ones((kinds, kinds), dtype=np.int64),
         strict=not backfill,
     )
-    memory = Memory(len(fabric.nodes), policy.arrays.fgd_sizes.size, rows=kinds, max_rows=kinds)
+    memory = Memory.of_rows(policy, kinds)
     units = max((len(demand.requests) for demand in workload.demands), default=0)
     trail = _trail(len(workload), max(1, units))
     head, tail, behind, only = (np.full(size, NONE, dtype=np.int64) for size in (kinds, kinds, len(workload), kinds))

@@ -8,24 +8,15 @@ import numpy as np
 
 from packing.kernels.arrays import NONE, new_choice
 from packing.memory import Memory
-from packing.model import ClaimId, MigMode, Node, NodeName, Snapshot
-from packing.pack import pack
-from packing.place import place
-from packing.policy import DEFAULT_POLICY, Constants, make_policy
-from packing.shapes import shape_of
+from packing.policy import DEFAULT_POLICY, Constants
 from packing.usage import Usage
 from simulator.quality.arrivals import Arrivals, Ints
-from simulator.quality.churn import Spot
-from simulator.quality.mixeddemand import MACHINE, NODES, Ask, history
+from simulator.quality.mixeddemand import NODES, Ask, history
 from simulator.quality.mixedkernel import churn_all
-from topology.catalog import machine
-
-CPU_MILLI = 1_000_000
-MEMORY_MIB = 1_000_000
-"""More than any node is asked for: the suite is about GPUs alone, its jobs ask for nothing else."""
+from simulator.quality.product import Product, pool_nodes
 
 
-class ProductPool:
+class ProductPool(Product):
     """A policy of the product on nodes whose GPUs are whole, cut or shared as demand asks.
 
     It knows the mix of what it is asked for, as it would from history.
@@ -40,46 +31,20 @@ class ProductPool:
         seed: int = 0,
         constants: Constants | None = None,
     ) -> None:
-        shape = shape_of(machine(MACHINE))
-        members = tuple(
-            Node(
-                name=NodeName(f"node-{i:03}"),
-                shape=shape,
-                cpu_milli=CPU_MILLI,
-                memory_mib=MEMORY_MIB,
-                mig_mode=MigMode.DYNAMIC,
-            )
-            for i in range(nodes)
-        )
-        self._fabric, self.usage = pack(Snapshot(nodes=members))
-        self._demands = [ask.demand for ask in asks]
-        self._policy = make_policy(policy, history(asks), self._fabric, seed=seed, constants=constants)
-
-    def take(self, job: int, kind: int) -> Spot | None:
-        """Place a job that asks for `asks[kind]`."""
-        demand = self._demands[kind]
-        placement = place(self._fabric, self.usage, demand, self._policy).placement
-        if placement is None:
-            return None
-        self.usage.apply(ClaimId(str(job)), demand, placement)
-        return self._fabric.index[placement.node], sum(1 << gpu for gpu in placement.devices[0].gpus)
-
-    def release(self, job: int) -> None:
-        """Give back what a job holds."""
-        self.usage.release(ClaimId(str(job)))
+        demands = {kind: ask.demand for kind, ask in enumerate(asks)}
+        super().__init__(pool_nodes(nodes), demands, history(asks), policy, seed, constants)
 
     def run(self, arrivals: Arrivals) -> tuple[Ints, Ints]:
         """Return node (-1: refused) and GPUs (bit mask) of each job: `churn` on a fresh pool, in compiled code."""
-        usage = Usage(self._fabric)
-        classes = np.array([usage.classes.index(demand) for demand in self._demands], dtype=np.int64)
-        policy = self._policy.arrays
-        memory = Memory(len(self._fabric.nodes), policy.fgd_sizes.size, rows=len(classes), max_rows=len(classes))
+        usage = Usage(self.fabric)
+        classes = np.array([usage.classes.index(demand) for demand in self.demands.values()], dtype=np.int64)
+        memory = Memory.of_rows(self.policy, len(classes))
         node = np.full(len(arrivals), NONE, dtype=np.int64)
         devices = new_choice(len(arrivals))
         churn_all(
-            self._fabric.arrays,
+            self.fabric.arrays,
             usage.arrays,
-            policy,
+            self.policy.arrays,
             usage.classes.arrays,
             classes,
             arrivals.kind,

@@ -23,7 +23,8 @@ from packing.place import Decision, place
 from packing.policy import DEFAULT_POLICY, make_policy
 from packing.warm import compile_kernels
 from simulator.quality.mixeddemand import Ask, history
-from simulator.scale.workload import scale_asks, scale_nodes
+from simulator.quality.product import pool_nodes
+from simulator.scale.workload import scale_asks
 
 OCCUPIED = 0.85
 WARM_UP = 0.25
@@ -108,7 +109,7 @@ class SteadyCluster:
 
     def __init__(self, nodes: int, seed: int) -> None:
         self._asks: tuple[Ask, ...] = scale_asks()
-        self.fabric, self.usage = pack(Snapshot(nodes=scale_nodes(nodes)))
+        self.fabric, self.usage = pack(Snapshot(nodes=pool_nodes(nodes)))
         self.policy = make_policy(DEFAULT_POLICY, history(self._asks), self.fabric)
         self._rng = np.random.default_rng(seed)
         rates = np.array([ask.rate for ask in self._asks])

@@ -1,4 +1,4 @@
-"""The cluster and the demand of the scale benchmark: what suite X1 asks for, in 32 classes, on any number of nodes.
+"""The demand of the scale benchmark: what suite X1 asks for, in 32 classes, on any number of nodes.
 
 Classes and rates do not depend on the size of the cluster, so that only the number of nodes differs between runs.
 """
@@ -9,34 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from packing.model import MigMode, Node, NodeName
-from packing.shapes import shape_of
 from simulator.quality.migcluster import MIXES
-from simulator.quality.mixeddemand import MACHINE, Ask, asks_of
-from topology.catalog import machine
+from simulator.quality.mixeddemand import Ask, asks_of
 
-CPU_MILLI = 1_000_000
-MEMORY_MIB = 1_000_000
-"""More than a node is asked for: pods ask for GPUs and nothing else."""
 CLASSES = 32
 SHARE_SEED = 0
 """Draws which of the 81 shares of X1 are asked for."""
-
-
-def scale_nodes(count: int) -> tuple[Node, ...]:
-    """Return `count` like nodes of eight A100 80GB that the driver may partition."""
-    shape = shape_of(machine(MACHINE))
-    digits = len(str(count))
-    return tuple(
-        Node(
-            name=NodeName(f"node-{i:0{digits}}"),
-            shape=shape,
-            cpu_milli=CPU_MILLI,
-            memory_mib=MEMORY_MIB,
-            mig_mode=MigMode.DYNAMIC,
-        )
-        for i in range(count)
-    )
 
 
 def scale_asks() -> tuple[Ask, ...]:
