@@ -143,7 +143,7 @@ class DeviceShape:
     """None for devices that are no GPUs of ours."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class PoolShape:
     """The devices of a pool in the order of the in-tree allocator (resource slices by name, devices as listed).
 
@@ -154,9 +154,11 @@ class PoolShape:
     devices: tuple[DeviceShape, ...]
     counters: Mapping[tuple[str, str], Amount]
     """(counter set, counter) -> total."""
+    own: frozenset[str] = frozenset()
+    """Names of the attributes that each pool of this shape may have of its own: those in `Pool.identity`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Pool:
     """A complete and valid pool of the newest generation.
 
@@ -170,6 +172,11 @@ class Pool:
     shape: PoolShape
     identity: tuple[Mapping[str, Attribute], ...]
     tainted: Mapping[int, tuple[Taint, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        own = self.shape.own
+        assert len(self.identity) == len(self.shape.devices)
+        assert all(own.issuperset(attributes) for attributes in self.identity), f"{self.name}: identity beyond {own}"
 
     def device(self, at: int) -> DeviceId:
         """Return the device at a position of the shape."""
