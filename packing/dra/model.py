@@ -221,7 +221,7 @@ class SubRequest:
     """Every device that the selection admits and the node reaches, instead of `count`."""
     admin: bool = False
     """adminAccess: takes nothing from anyone."""
-    capacity: Mapping[str, Amount] = NOTHING
+    capacity: Mapping[str, Amount] = field(default_factory=lambda: NOTHING)
     """Amounts asked, by qualified name."""
     tolerations: tuple[Toleration, ...] = ()
     link: LinkWish = LinkWish.PREFER
