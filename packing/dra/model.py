@@ -128,7 +128,11 @@ class GpuPart(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DeviceShape:
-    """What a device has in common with its like in other pools. Names of attributes and capacities are qualified."""
+    """What a device has in common with its like in other pools.
+
+    Names of attributes are qualified by a domain; those of capacities are as published, since the API compares them as
+    they are spelled, in requests and in `consumedCapacity`.
+    """
 
     name: str
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
@@ -222,7 +226,7 @@ class SubRequest:
     admin: bool = False
     """adminAccess: takes nothing from anyone."""
     capacity: Mapping[str, Amount] = field(default_factory=lambda: NOTHING)
-    """Amounts asked, by qualified name."""
+    """Amounts asked, by name as spelled in the request."""
     tolerations: tuple[Toleration, ...] = ()
     link: LinkWish = LinkWish.PREFER
     min_gbps: float = 0
