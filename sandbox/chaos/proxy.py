@@ -41,6 +41,7 @@ from aiohttp import web
 from sandbox.chaos.faults import ALL, WATCHES, Armed, Fault, Faults, Match
 from sandbox.chaos.forward import MAX_BODY, Forwarder, Record
 from sandbox.chaos.holding import Hold, Holds
+from sandbox.chaos.listener import Listener
 from sandbox.connection import Connection
 from sandbox.pki import write_private
 from sandbox.ports import LOOPBACK
@@ -157,10 +158,10 @@ class ApiProxy:
             runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=STOP_S)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, LOOPBACK, 0, ssl_context=self._server_tls())
-            await site.start()
+            assert runner.server is not None, "it is set up"
+            port = await stack.enter_async_context(Listener(runner.server, self._server_tls()).on_loopback())
             stop = asyncio.Event()
-            self._started.set_result((asyncio.get_running_loop(), stop, runner.addresses[0][1]))
+            self._started.set_result((asyncio.get_running_loop(), stop, port))
             await stop.wait()
             self._forwarder.cut(ALL)
 

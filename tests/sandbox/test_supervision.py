@@ -52,9 +52,17 @@ def sleepers(directory: Path) -> list[int]:
 
 def supervisor_of(programs: Programs) -> int:
     """The supervisor's number here: in its own PID namespace it is 1."""
-    words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in sleepers(programs.directory)}
-    (supervisor,) = [pid for pid, argv in words.items() if "sandbox.supervisor" in argv and argv[0] == sys.executable]
+    (supervisor,) = [pid for pid in sleepers(programs.directory) if is_supervisor(pid)]
     return supervisor
+
+
+def is_supervisor(pid: int) -> bool:
+    """Whether a process, which may end meanwhile, is a supervisor."""
+    try:
+        argv = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "sandbox.supervisor" in argv and argv[0] == sys.executable
 
 
 def until(what: str, holds: Callable[[], object]) -> None:
@@ -88,51 +96,55 @@ def test_a_child_of_a_test_hears_ctrl_c_where_it_is_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_process_that_ended_meanwhile_is_no_supervisor() -> None:
+    """The shell of an orphan ended between being found and being looked at."""
+    with child("-c", "") as process:
+        process.wait()
+        assert not is_supervisor(process.pid)
+
+
 def test_programs_end_with_a_killed_supervisor_and_the_next_start_sweeps() -> None:
-    programs = Programs.launch("killed")
-    programs.start("sleeper", ["sleep", "7654"])
-    os.kill(supervisor_of(programs), signal.SIGKILL)
-    until("the program to end", lambda: not sleepers(programs.directory))
-    with pytest.raises(SupervisorError, match="is gone"):
-        programs.status()
-    assert programs.directory.exists()
-    with Programs.launch("next"):
-        assert not programs.directory.exists()
-    programs.close()
+    with Programs.launch("killed") as programs:
+        programs.start("sleeper", ["sleep", "7654"])
+        os.kill(supervisor_of(programs), signal.SIGKILL)
+        until("the program to end", lambda: not sleepers(programs.directory))
+        with pytest.raises(SupervisorError, match="is gone"):
+            programs.status()
+        assert programs.directory.exists()
+        with Programs.launch("next"):
+            assert not programs.directory.exists()
 
 
 @root_only
 def test_orphans_and_cgroups_of_a_killed_isolated_supervisor_go_too() -> None:
-    programs = Programs.launch("killed", isolated=True)
-    group = rundir.cgroup_name(programs.directory)
-    cgroups.create(group)
-    programs.start("orphaner", ["sh", "-c", "(setsid sleep 7654 &); sleep 7654"])
-    os.kill(supervisor_of(programs), signal.SIGKILL)
-    until("all processes to end", lambda: not sleepers(programs.directory))
-    programs.close()
+    with Programs.launch("killed", isolated=True) as programs:
+        group = rundir.cgroup_name(programs.directory)
+        cgroups.create(group)
+        programs.start("orphaner", ["sh", "-c", "(setsid sleep 7654 &); sleep 7654"])
+        os.kill(supervisor_of(programs), signal.SIGKILL)
+        until("all processes to end", lambda: not sleepers(programs.directory))
     assert not programs.directory.exists()
     assert not any((hierarchy / group).exists() for hierarchy in cgroups.hierarchies())
 
 
 def test_a_sandbox_lives_until_its_last_client_leaves() -> None:
-    first = Programs.launch("shared")
-    first.start("sleeper", ["sleep", "7654"])
-    second = Programs.attach(first.directory)
-    first.close()
-    assert second.status()["sleeper"].returncode is None
-    second.close()
+    with Programs.launch("shared") as first:
+        first.start("sleeper", ["sleep", "7654"])
+        with Programs.attach(first.directory) as second:
+            first.close()
+            assert second.status()["sleeper"].returncode is None
     assert not first.directory.exists()
     with pytest.raises(SupervisorError, match="no supervisor answers"):
         Programs.attach(first.directory)
 
 
 def test_a_sandbox_that_stays_lives_without_clients_until_it_is_ended() -> None:
-    first = Programs.launch("stays")
-    first.start("sleeper", ["sleep", "7654"])
-    first.stay()
-    first.close()
+    with Programs.launch("stays") as first:
+        first.start("sleeper", ["sleep", "7654"])
+        first.stay()
     assert sleepers(first.directory)
-    Programs.attach(first.directory).end()
+    with Programs.attach(first.directory) as second:
+        second.end()
     assert not first.directory.exists()
     assert not sleepers(first.directory)
 
