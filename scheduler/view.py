@@ -1,0 +1,168 @@
+"""Claims and pods as last known: what the watch shows, and the answers to our own writes, which are often earlier.
+
+Nothing goes back in time: an object older than what is known is dropped, one that was deleted stays so. Thus the
+cluster's books see an allocation of ours with the answer of its write, and a claim in the order of its versions.
+resourceVersions of one kind compare as integers (KEP-5504; so has every API server on etcd done before).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from kube.objects import Pod, ResourceClaim
+from packing.dra.model import ClaimUid
+from scheduler.reservations import PodUid
+
+FINALIZER = "resource.kubernetes.io/delete-protection"
+MAX_TOMBS = 20_000
+"""Deleted claims that are remembered: answers to writes come within seconds, so many claims do not go in that time."""
+
+
+class Listener(Protocol):
+    """Who is told, in order."""
+
+    def claim_seen(self, claim: ResourceClaim) -> None:
+        """Hear of a claim that is new or has changed."""
+
+    def claim_gone(self, claim: ResourceClaim) -> None:
+        """Hear of a claim that was deleted."""
+
+    def pod_seen(self, pod: Pod) -> None:
+        """Hear of a pod that is new or has changed."""
+
+    def pod_gone(self, pod: Pod) -> None:
+        """Hear of a pod that was deleted."""
+
+
+def version_of(claim: ResourceClaim | Pod) -> int:
+    """Return the resourceVersion as a number."""
+    return int(claim.metadata.resource_version or 0)
+
+
+class View:
+    """Claims by uid and by (namespace, name), pods likewise."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.claims: dict[ClaimUid, ResourceClaim] = {}
+        self.claim_names: dict[tuple[str, str], ClaimUid] = {}
+        self.pods: dict[PodUid, Pod] = {}
+        self._tombs: dict[ClaimUid, None] = {}
+        self._created: set[ClaimUid] = set()
+
+    def claim(self, namespace: str, name: str) -> ResourceClaim | None:
+        """Return the claim of this name."""
+        uid = self.claim_names.get((namespace, name))
+        return None if uid is None else self.claims[uid]
+
+    # The watch
+
+    def put_claim(self, claim: ResourceClaim) -> None:
+        """Take a claim from the watch."""
+        uid = ClaimUid(claim.metadata.uid)
+        self._created.discard(uid)
+        self._tombs.pop(uid, None)
+        self._take(claim)
+
+    def remove_claim(self, claim: ResourceClaim) -> None:
+        """Take a deletion from the watch."""
+        uid = ClaimUid(claim.metadata.uid)
+        self._created.discard(uid)
+        self._tombs[uid] = None
+        while len(self._tombs) > MAX_TOMBS:
+            del self._tombs[next(iter(self._tombs))]
+        known = self.claims.pop(uid, None)
+        if known is not None:
+            name = (known.metadata.namespace, known.metadata.name)
+            if self.claim_names.get(name) == uid:
+                del self.claim_names[name]
+            self.listener.claim_gone(known)
+
+    def replace_claims(self, claims: Iterable[ResourceClaim]) -> None:
+        """Take a whole list. What is not in it is gone, but for claims that we made and nobody has shown us yet."""
+        listed = {ClaimUid(claim.metadata.uid): claim for claim in claims}
+        for uid in [uid for uid in self.claims if uid not in listed and uid not in self._created]:
+            self.remove_claim(self.claims[uid])
+        for claim in listed.values():
+            self.put_claim(claim)
+
+    def put_pod(self, pod: Pod) -> None:
+        """Take a pod from the watch."""
+        uid = PodUid(pod.metadata.uid)
+        known = self.pods.get(uid)
+        if known is None or version_of(known) <= version_of(pod):
+            self.pods[uid] = pod
+            self.listener.pod_seen(pod)
+
+    def remove_pod(self, pod: Pod) -> None:
+        """Take a deletion from the watch."""
+        if self.pods.pop(PodUid(pod.metadata.uid), None) is not None:
+            self.listener.pod_gone(pod)
+
+    def replace_pods(self, pods: Iterable[Pod]) -> None:
+        """Take a whole list."""
+        listed = {PodUid(pod.metadata.uid): pod for pod in pods}
+        for uid in [uid for uid in self.pods if uid not in listed]:
+            self.remove_pod(self.pods[uid])
+        for pod in listed.values():
+            self.put_pod(pod)
+
+    # Our own calls
+
+    def answered(self, claim: ResourceClaim) -> ResourceClaim:
+        """Take a claim from the answer to a read or a write, and return it. Deleted claims do not come back."""
+        if ClaimUid(claim.metadata.uid) in self.claims:
+            self._take(claim)
+        return claim
+
+    def created(self, claim: ResourceClaim) -> ResourceClaim:
+        """Take a claim that we have made, and return it."""
+        uid = ClaimUid(claim.metadata.uid)
+        if uid not in self._tombs and uid not in self.claims:
+            self._created.add(uid)
+            self._take(claim)
+        return claim
+
+    def unconfirmed(self) -> list[ResourceClaim]:
+        """Return the claims that we made and that neither watch nor list has shown."""
+        return [self.claims[uid] for uid in self._created]
+
+    def _take(self, claim: ResourceClaim) -> None:
+        uid = ClaimUid(claim.metadata.uid)
+        name = (claim.metadata.namespace, claim.metadata.name)
+        known = self.claims.get(uid)
+        if known is not None and version_of(known) >= version_of(claim):
+            return
+        namesake = self.claim_names.get(name)
+        if namesake is not None and namesake != uid:
+            if version_of(self.claims[namesake]) > version_of(claim):
+                return
+            self.remove_claim(self.claims[namesake])
+        self.claims[uid] = claim
+        self.claim_names[name] = uid
+        self.listener.claim_seen(claim)
+
+
+def is_allocated(claim: ResourceClaim) -> bool:
+    """Whether a claim has devices."""
+    return claim.status.allocation is not None
+
+
+def reserved_pods(claim: ResourceClaim) -> tuple[str, ...]:
+    """Return the uids of the pods that a claim is reserved for."""
+    return tuple(each.uid for each in claim.status.reserved_for if each.resource == "pods")
+
+
+def claim_names(pod: Pod) -> list[tuple[str, str | None]]:
+    """Return per claim of the pod its name there and the ResourceClaim's; None where the latter is not made yet."""
+    made: dict[str, Any] = {each.name: each for each in pod.status.resource_claim_statuses}
+    names: list[tuple[str, str | None]] = []
+    for each in pod.spec.resource_claims:
+        if each.resource_claim_name:
+            names.append((each.name, each.resource_claim_name))
+        elif each.name not in made:
+            names.append((each.name, None))
+        elif made[each.name].resource_claim_name:
+            names.append((each.name, made[each.name].resource_claim_name))
+    return names
