@@ -1,0 +1,315 @@
+"""Resource slices and taint rules -> pools, and which devices each node can use. A change re-does its pool alone.
+
+A pool counts as the API defines it (contracts 2.2, 3.1): slices of the newest generation only, all of them there, no
+device name twice, every counter known. What fails that is unusable, with a reason, until a slice of it changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from kube.devices import DeviceShapes, decode_taints
+from kube.nodeselect import selects
+from kube.objects import DeviceTaintRule, Node, ResourceSlice
+from kube.slices import Slice, Where, decode_slice
+from packing.dra.model import Amount, DeviceId, Pool, PoolShape, Reach, Taint
+
+MANY_SHAPES = 4096
+"""Device shapes above which those of devices long gone are looked for and forgotten."""
+
+
+class PoolKey(NamedTuple):
+    """A pool of the cluster."""
+
+    driver: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PoolState:
+    """What the slices of one pool amount to: a pool, or why there is none that can be used."""
+
+    pool: Pool | None = None
+    fault: str = ""
+    where: tuple[Where, ...] = ()
+    """Per device; one entry if all are alike."""
+    beyond_us: Mapping[str, str] = field(default_factory=dict)
+    """Devices left out, and what they need of a scheduler that we do not have."""
+    usable: int = 0
+    """Bit per position: the devices that are not left out."""
+
+    def of(self, at: int) -> Where:
+        """Return who can use a device."""
+        return self.where[at if len(self.where) > 1 else 0]
+
+
+class Pools:
+    """All pools of the cluster. Mutable; `refresh` brings it up to date and says what changed."""
+
+    def __init__(self, gpu_driver: str, ignored_taints: frozenset[str] = frozenset()) -> None:
+        """Start without pools. Taints of the keys `ignored_taints` are for other schedulers and left out."""
+        self._device_shapes = DeviceShapes(gpu_driver)
+        self._pool_shapes: WeakValueDictionary[object, PoolShape] = WeakValueDictionary()
+        self._ignored = ignored_taints
+        self._slices: dict[str, Slice] = {}
+        self._of_pool: defaultdict[PoolKey, dict[str, Slice]] = defaultdict(dict)
+        self._rules: dict[str, DeviceTaintRule] = {}
+        self._dirty: set[PoolKey] = set()
+        self._local: defaultdict[str, set[PoolKey]] = defaultdict(set)
+        self._spread: set[PoolKey] = set()
+        self.states: dict[PoolKey, PoolState] = {}
+        """By pool; as of the last `refresh`."""
+
+    def replace(self, found: Iterable[ResourceSlice]) -> None:
+        """Take `found` for all resource slices that there are."""
+        gone = set(self._slices)
+        for each in found:
+            gone.discard(each.metadata.name)
+            self.put(each)
+        for name in gone:
+            self.remove(name)
+
+    def put(self, found: ResourceSlice) -> None:
+        """Add or change a resource slice."""
+        self.remove(found.metadata.name)
+        decoded = decode_slice(found, self._device_shapes)
+        key = PoolKey(decoded.driver, decoded.pool)
+        self._slices[decoded.name] = decoded
+        self._of_pool[key][decoded.name] = decoded
+        self._dirty.add(key)
+
+    def remove(self, name: str) -> None:
+        """Remove a resource slice; one that is not there is no error."""
+        old = self._slices.pop(name, None)
+        if old is not None:
+            key = PoolKey(old.driver, old.pool)
+            del self._of_pool[key][name]
+            self._dirty.add(key)
+
+    def replace_rules(self, rules: Iterable[DeviceTaintRule]) -> None:
+        """Take `rules` for all taint rules that there are."""
+        found = {rule.metadata.name: rule for rule in rules}
+        for name in self._rules.keys() - found.keys():
+            self.remove_rule(name)
+        for rule in found.values():
+            self.put_rule(rule)
+
+    def put_rule(self, rule: DeviceTaintRule) -> None:
+        """Add or change a taint rule."""
+        self.remove_rule(rule.metadata.name)
+        self._rules[rule.metadata.name] = rule
+        self._dirty.update(self._ruled(rule))
+
+    def remove_rule(self, name: str) -> None:
+        """Remove a taint rule; one that is not there is no error."""
+        old = self._rules.pop(name, None)
+        if old is not None:
+            self._dirty.update(self._ruled(old))
+
+    @property
+    def stale(self) -> bool:
+        """Whether something changed since the last `refresh`."""
+        return bool(self._dirty)
+
+    def refresh(self) -> frozenset[PoolKey]:
+        """Bring `states` up to date; return the pools that changed, came or went."""
+        changed, self._dirty = frozenset(self._dirty), set()
+        for key in changed:
+            self._forget(key)
+            slices = self._of_pool.get(key)
+            if not slices:
+                self._of_pool.pop(key, None)
+                continue
+            state = self.states[key] = self._state(key, sorted(slices.values(), key=lambda each: each.name))
+            for where in state.where if state.pool else ():
+                if where.node:
+                    self._local[where.node].add(key)
+                else:
+                    self._spread.add(key)
+        self._sweep()
+        return changed
+
+    def reaches(self, node: Node, drivers: frozenset[str]) -> tuple[Reach, ...]:
+        """Return what a node can use of the pools of `drivers`, in the order in which the in-tree allocator tries them.
+
+        By driver and name, those with binding conditions last. A pool of which a node has devices of its own beside
+        others is there twice.
+        """
+        keys = [key for key in (*self._local.get(node.metadata.name, ()), *self._spread) if key.driver in drivers]
+        found = [
+            reach for key in sorted(set(keys)) if self.states[key].pool for reach in _reaches(self.states[key], node)
+        ]
+        return tuple(sorted(found, key=lambda reach: _awaits(reach.pool.shape)))
+
+    def local_pools(self, node: str, driver: str) -> list[Pool]:
+        """Return the pools of a driver that have devices of this node alone."""
+        keys = sorted(key for key in self._local.get(node, ()) if key.driver == driver)
+        return [pool for key in keys if (pool := self.states[key].pool) is not None]
+
+    def nodes_of(self, key: PoolKey) -> frozenset[str] | None:
+        """Return the nodes that can use devices of a pool; None: they are not told by name."""
+        state = self.states.get(key)
+        if state is None or state.pool is None:
+            return frozenset()
+        return None if key in self._spread else frozenset(where.node for where in state.where)
+
+    def where(self, device: DeviceId) -> Where | None:
+        """Return who can use a device, None where there is no such device."""
+        state = self.states.get(PoolKey(device.driver, device.pool))
+        if state is None or state.pool is None:
+            return None
+        names = (at for at, shape in enumerate(state.pool.shape.devices) if shape.name == device.name)
+        at = next(names, None)
+        return None if at is None else state.of(at)
+
+    def _forget(self, key: PoolKey) -> None:
+        old = self.states.pop(key, None)
+        self._spread.discard(key)
+        for where in old.where if old else ():
+            keys = self._local.get(where.node)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del self._local[where.node]
+
+    def _state(self, key: PoolKey, slices: list[Slice]) -> PoolState:
+        newest = max(each.generation for each in slices)
+        slices = [each for each in slices if each.generation == newest]
+        fault = _fault(slices, newest)
+        if fault:
+            return PoolState(fault=fault)
+        own = tuple(each for part in slices for each in part.own)
+        beyond_us = {part.devices[at].name: why for part in slices for at, why in part.beyond_us.items()}
+        shape = self._pool_shape(key.driver, slices, frozenset(name for each in own for name in each))
+        pool = Pool(
+            driver=key.driver,
+            name=key.name,
+            generation=newest,
+            shape=shape,
+            identity=own,
+            tainted=self._tainted(key, slices),
+        )
+        left_out = sum(1 << at for at, device in enumerate(shape.devices) if device.name in beyond_us)
+        usable = (1 << len(shape.devices)) - 1 & ~left_out
+        return PoolState(pool=pool, where=_where_of(slices), beyond_us=beyond_us, usable=usable)
+
+    def _pool_shape(self, driver: str, slices: list[Slice], own: frozenset[str]) -> PoolShape:
+        """Return the one shape of all pools with these devices and counters."""
+        devices = tuple(device for each in slices for device in each.devices)
+        counters: dict[tuple[str, str], Amount] = {
+            (name, counter): amount
+            for each in slices
+            for name, amounts in each.counters.items()
+            for counter, amount in amounts.items()
+        }
+        key = (driver, tuple(map(id, devices)), tuple(counters.items()), own)
+        shape = self._pool_shapes.get(key)
+        if shape is None:
+            shape = PoolShape(driver=driver, devices=devices, counters=counters, own=own)
+            self._pool_shapes[key] = shape
+        return shape
+
+    def _tainted(self, key: PoolKey, slices: list[Slice]) -> dict[int, tuple[Taint, ...]]:
+        """Return the taints by position: those published, then those of rules by their names."""
+        rules = [self._rules[name] for name in sorted(self._rules) if _concerns(self._rules[name], key)]
+        if not rules and not any(each.tainted for each in slices):
+            return {}
+        found: dict[int, tuple[Taint, ...]] = {}
+        at = 0
+        for each in slices:
+            for position, device in enumerate(each.devices):
+                ruled = [rule.spec.taint for rule in rules if _names(rule, device.name)]
+                taints = (*each.tainted.get(position, ()), *decode_taints(ruled))
+                counted = tuple(taint for taint in taints if taint.key not in self._ignored)
+                if counted:
+                    found[at] = counted
+                at += 1
+        return found
+
+    def _ruled(self, rule: DeviceTaintRule) -> list[PoolKey]:
+        return [key for key in self._of_pool if _concerns(rule, key)]
+
+    def _sweep(self) -> None:
+        """Forget device shapes that no slice has any more, now and then."""
+        if len(self._device_shapes) > MANY_SHAPES:
+            self._device_shapes.keep(device for each in self._slices.values() for device in each.devices)
+
+
+def _fault(slices: list[Slice], newest: int) -> str:
+    """Return why the slices of the newest generation make up no pool, empty where they do."""
+    wanted = max(each.slices_of_pool for each in slices)
+    if len(slices) != wanted:
+        return f"incomplete: {len(slices)} of {wanted} resource slices of generation {newest} are there"
+    for each in slices:
+        if each.fault:
+            return f"invalid: {each.fault}"
+    names: set[str] = set()
+    sets: dict[str, Mapping[str, Amount]] = {}
+    for each in slices:
+        for name, counters in each.counters.items():
+            if name in sets:
+                return f"invalid: counter set {name} is there twice"
+            sets[name] = counters
+    for each in slices:
+        for device in each.devices:
+            if device.name in names:
+                return f"invalid: device {device.name} is there twice"
+            names.add(device.name)
+            for use in device.consumes:
+                if use.counter not in sets.get(use.counter_set, ()):
+                    return (
+                        f"invalid: device {device.name} counts on {use.counter_set}/{use.counter}, which is not there"
+                    )
+    return ""
+
+
+def _where_of(slices: list[Slice]) -> tuple[Where, ...]:
+    """Return who can use each device, in one entry where that is the same for all."""
+    distinct = {where for each in slices if each.devices for where in each.where}
+    if not distinct:
+        return slices[0].where[:1]
+    if len(distinct) == 1:
+        return tuple(distinct)
+    return tuple(each.where[at if len(each.where) > 1 else 0] for each in slices for at in range(len(each.devices)))
+
+
+def _reaches(state: PoolState, node: Node) -> list[Reach]:
+    """Return what a node can use of a pool: the devices that are its own, and the others."""
+    assert state.pool is not None
+    own = others = 0
+    if len(state.where) == 1:
+        (where,) = state.where
+        if where.node == node.metadata.name:
+            own = state.usable
+        elif not where.node and _admitted(where, node):
+            others = state.usable
+    else:
+        for at, where in enumerate(state.where):
+            if where.node == node.metadata.name:
+                own |= 1 << at & state.usable
+            elif not where.node and _admitted(where, node):
+                others |= 1 << at & state.usable
+    return [Reach(state.pool, mask, local) for mask, local in ((own, True), (others, False)) if mask]
+
+
+def _admitted(where: Where, node: Node) -> bool:
+    return selects(where.selector, node.metadata.name, node.metadata.labels)
+
+
+def _awaits(shape: PoolShape) -> bool:
+    return any(device.binding_conditions for device in shape.devices)
+
+
+def _concerns(rule: DeviceTaintRule, key: PoolKey) -> bool:
+    """Whether a rule may taint devices of a pool. One without a selector taints nothing."""
+    wanted = rule.spec.device_selector
+    return wanted is not None and wanted.driver in ("", key.driver) and wanted.pool in ("", key.name)
+
+
+def _names(rule: DeviceTaintRule, device: str) -> bool:
+    wanted = rule.spec.device_selector
+    return wanted is not None and wanted.device in ("", device)
