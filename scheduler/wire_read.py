@@ -1,4 +1,4 @@
-"""Requests of kube-scheduler, decoded strictly: values of the types they claim, or a JsonFault with the path of the fault.
+"""Requests of kube-scheduler, decoded strictly: values of the right types, or a JsonFault with the path of what is not.
 
 Unset fields come as null, and keys of the extender's own objects in any case, as Go's decoder takes them; embedded Pods
 and Nodes have their usual keys, and what we do not read of them is skipped.
