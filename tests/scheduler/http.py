@@ -87,9 +87,11 @@ async def serving(verbs: Verbs | None = None, waits_for: Sequence[str] = ()) -> 
     probes = Probes(waits_for=lambda: waits_for, settings={"mode": "allocate"})
     runner = web.ServerRunner(LimitedServer(Extender(verbs or FirstNode(), probes, metrics).handle))
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    async with aiohttp.ClientSession(auto_decompress=False) as client:
-        yield Served(port, client, metrics)
-    await runner.cleanup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        async with aiohttp.ClientSession(auto_decompress=False) as client:
+            yield Served(port, client, metrics)
+    finally:
+        await runner.cleanup()

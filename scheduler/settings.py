@@ -1,0 +1,143 @@
+"""What one run of the scheduler is told: read once from flags and environment, passed down, shown by /configz."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+from packing.policy import DEFAULT_POLICY, POLICIES
+from topology.errors import InvalidInputError
+
+DRIVER = "gpu.dovetail.dev"
+MAX_PORT = 65535
+WHAT = "scheduler settings"
+
+
+class Mode(StrEnum):
+    """Who allocates devices."""
+
+    ALLOCATE = "allocate"
+    SCORE = "score"
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody outside this machine, or this Pod, can reach it."""
+        return self.host == "localhost" or ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+DEFAULT_ADDRESS = Address("127.0.0.1", 12390)
+
+
+class LeaseName(NamedTuple):
+    """A Lease."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Files of a serving certificate, its key, and the authority that signs those of clients."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Checked when made: raises InvalidInputError, which names the flag."""
+
+    kubeconfig: Path | None = None
+    """None: the service account of the Pod."""
+    listen: Address = DEFAULT_ADDRESS
+    tls: TlsFiles | None = None
+    mode: Mode = Mode.ALLOCATE
+    drivers: tuple[str, ...] = (DRIVER,)
+    """Those whose devices we allocate."""
+    policy: str = DEFAULT_POLICY
+    place_all: bool = False
+    """Decide for pods without devices too."""
+    slack: float | None = None
+    """Whole GPUs of future demand by which an offered node may be worse than the best; None: pods decide."""
+    scheduler_name: str = "dovetail"
+    lease: LeaseName | None = None
+    """Of our kube-scheduler: claims are written while it holds this. None: it has no replicas."""
+    identity: str = ""
+    """Start of the holder of the lease: what kube-scheduler takes for the name of its host."""
+    decision_log: Path | None = None
+    decision_log_max_mib: int = 100
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise InvalidInputError(WHAT, "--policy", f"{self.policy!r} is unknown; known: {', '.join(POLICIES)}")
+        if not self.drivers or not all(self.drivers) or len(set(self.drivers)) < len(self.drivers):
+            raise InvalidInputError(WHAT, "--driver", "give each driver once, such as gpu.dovetail.dev")
+        if self.slack is not None and not 0 <= self.slack < float("inf"):
+            raise InvalidInputError(WHAT, "--slack", "must be a number of GPUs, 0 or more")
+        if self.tls is None and not self.listen.is_loopback:
+            raise InvalidInputError(
+                WHAT,
+                "--listen",
+                f"{self.listen} can be reached from outside: give --tls-cert, --tls-key and --client-ca, or listen on "
+                "127.0.0.1 in the Pod of kube-scheduler",
+            )
+
+    def public(self) -> dict[str, object]:
+        """Return the settings as JSON values; there are no secrets among them."""
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+
+
+def parse_listen(text: str) -> Address:
+    """Read HOST:PORT, [IPV6]:PORT or :PORT, which means all addresses."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104 - what the user wrote; TLS is required then
+    try:
+        known = host == "localhost" or bool(ip_address(host))
+    except ValueError:
+        known = False
+    if not colon or not known or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise InvalidInputError(WHAT, "--listen", f"{text!r} is no address such as {DEFAULT_ADDRESS}")
+    return Address(host, int(port))
+
+
+def parse_lease(text: str) -> LeaseName:
+    """Read NAMESPACE/NAME."""
+    namespace, _, name = text.partition("/")
+    if not namespace or not name or "/" in name:
+        raise InvalidInputError(WHAT, "--lease", f"{text!r} is not NAMESPACE/NAME")
+    return LeaseName(namespace, name)
+
+
+def parse_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """Take all three files or none."""
+    if certificate is None and key is None and client_ca is None:
+        return None
+    if certificate is None or key is None or client_ca is None:
+        raise InvalidInputError(WHAT, "--tls-cert", "--tls-cert, --tls-key and --client-ca go together")
+    return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, TlsFiles):
+        return {"certificate": str(value.certificate), "client_ca": str(value.client_ca)}
+    if isinstance(value, Path | Address | LeaseName):
+        return str(value)
+    return value
