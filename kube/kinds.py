@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from kube import objects
@@ -34,6 +34,10 @@ class Kind(Generic[T_co]):
     def root(self) -> str:
         """Path of the group and version, such as /apis/resource.k8s.io/v1."""
         return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def of_version(self, version: str) -> Kind[T_co]:
+        """Return the same kind as another version of its group."""
+        return replace(self, version=version)
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Path of an object, or of all objects of the kind, in a namespace or in all."""

@@ -1,0 +1,190 @@
+"""JSON of the API server -> objects. A list or an event with a malformed object yields the others, and names that one.
+
+In JSON of Kubernetes null means the same as nothing at all. Decoders refuse it where a value belongs, which costs
+nothing while there is none; text that was refused is read once more without its nulls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from kube.errors import MalformedObjectError, UnavailableError
+from kube.kinds import Kind
+from kube.objects_base import Part
+
+T = TypeVar("T")
+
+VERBATIM = "parameters"
+"""Opaque parameters are a driver's: their nulls stay."""
+ADDED, MODIFIED, DELETED, BOOKMARK, ERROR = "ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"
+"""Types of watch events."""
+
+
+class ListMetadata(Part, frozen=True, kw_only=True):
+    """Metadata of a page. `continue_token` leads to the next one; empty: this was the last."""
+
+    resource_version: str = ""
+    continue_token: str = msgspec.field(name="continue", default="")
+
+
+class _List(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    metadata: ListMetadata
+    items: tuple[T, ...] | None = None
+
+
+class _Event(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    type: str
+    object: T
+
+
+class _EventMetadata(Part, frozen=True, kw_only=True):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+
+
+class Remains(Part, frozen=True, kw_only=True):
+    """What is known of any object: its metadata. Stands for a deleted object that does not decode."""
+
+    metadata: _EventMetadata = _EventMetadata()
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A page of a list."""
+
+    objects: tuple[T, ...]
+    metadata: ListMetadata
+    malformed: tuple[MalformedObjectError, ...] = ()
+
+
+class Event(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    """A watch event. `object` is None for a bookmark, and for an object that does not decode: `malformed` says why."""
+
+    type: str
+    resource_version: str
+    object: T | None = None
+    malformed: MalformedObjectError | None = None
+    remains: Remains | None = None
+    """Beside `malformed`: its metadata, as far as it has any."""
+
+
+class Decoder(Generic[T]):
+    """Decodes one kind."""
+
+    def __init__(self, kind: Kind[T]) -> None:
+        self._kind = kind
+        self._one: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind.type)
+        self._list: msgspec.json.Decoder[_List[T]] = msgspec.json.Decoder(_List[kind.type])  # type: ignore[name-defined]
+        self._event: msgspec.json.Decoder[_Event[T]] = msgspec.json.Decoder(_Event[kind.type])  # type: ignore[name-defined]
+
+    def one(self, text: bytes) -> T:
+        """Decode an object. Raises MalformedObjectError."""
+        try:
+            return self._one.decode(text)
+        except msgspec.ValidationError:
+            return self.converted(_json(text))
+
+    def converted(self, stored: object) -> T:
+        """Decode an object that was parsed already, from JSON or YAML. Raises MalformedObjectError."""
+        try:
+            return msgspec.convert(without_nulls(stored), self._kind.type)
+        except msgspec.ValidationError as fault:
+            raise self._malformed(stored, fault) from fault
+
+    def page(self, text: bytes) -> Page[T]:
+        """Decode a page of a list."""
+        try:
+            page = self._list.decode(text)
+        except msgspec.ValidationError:
+            return self._page_by_object(text)
+        except msgspec.DecodeError as fault:
+            raise _no_json(fault) from fault
+        return Page(page.items or (), page.metadata)
+
+    def event(self, line: bytes) -> Event[T] | Mapping[str, Any]:
+        """Decode a watch event; of an error event, return the metav1.Status."""
+        try:
+            event = self._event.decode(line)
+        except msgspec.ValidationError:
+            return self._odd_event(_json(line))
+        except msgspec.DecodeError as fault:
+            raise _no_json(fault) from fault
+        if event.type not in {ADDED, MODIFIED, DELETED}:
+            return self._odd_event(_json(line))
+        return Event(event.type, event.object.metadata.resource_version, event.object)  # type: ignore[attr-defined]
+
+    def _page_by_object(self, text: bytes) -> Page[T]:
+        page = _json(text)
+        objects: list[T] = []
+        malformed: list[MalformedObjectError] = []
+        for stored in page.get("items") or ():
+            try:
+                objects.append(self.converted(stored))
+            except MalformedObjectError as fault:
+                malformed.append(fault)
+        metadata = msgspec.convert(without_nulls(page.get("metadata") or {}), ListMetadata)
+        return Page(tuple(objects), metadata, tuple(malformed))
+
+    def _odd_event(self, event: Mapping[str, Any]) -> Event[T] | Mapping[str, Any]:
+        """Return an event that is no change of an object, or whose object is not as it should be."""
+        name, stored = event.get("type"), event.get("object")
+        if name == ERROR and isinstance(stored, Mapping):
+            return stored
+        try:
+            remains = msgspec.convert(without_nulls(stored), Remains)
+        except msgspec.ValidationError:
+            remains = Remains()
+        version = remains.metadata.resource_version
+        if name == BOOKMARK:
+            return Event(BOOKMARK, version)
+        try:
+            return Event(str(name), version, self.converted(stored))
+        except MalformedObjectError as fault:
+            return Event(str(name), version, malformed=fault, remains=remains)
+
+    def _malformed(self, stored: object, fault: msgspec.ValidationError) -> MalformedObjectError:
+        problem, _, at = str(fault).partition(" - at ")
+        metadata = stored.get("metadata") if isinstance(stored, Mapping) else None
+        said = metadata if isinstance(metadata, Mapping) else {}
+        namespace, name = (str(said.get(field) or "") for field in ("namespace", "name"))
+        return MalformedObjectError(self._kind.name, namespace, name, problem, at.strip("`") or "$")
+
+
+def decoder(kind: Kind[T]) -> Decoder[T]:
+    """Return the decoder of a kind, made once."""
+    return _made_once(kind)
+
+
+@lru_cache
+def _made_once(kind: Kind[Any]) -> Decoder[Any]:
+    return Decoder(kind)
+
+
+def without_nulls(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return JSON without the fields that are null."""
+    if isinstance(value, dict):
+        return {
+            key: each if key == VERBATIM else without_nulls(each) for key, each in value.items() if each is not None
+        }
+    return [without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError as fault:
+        raise _no_json(fault) from fault
+    if not isinstance(value, dict):
+        raise _no_json(TypeError("not an object"))
+    return value
+
+
+def _no_json(fault: Exception) -> UnavailableError:
+    return UnavailableError(f"the API server's answer is no JSON: {fault}")
