@@ -31,6 +31,7 @@ from packing.model import (
     PartitionRequest,
     Request,
     Selector,
+    ShapeSelector,
     ShareRequest,
     Sharing,
     WholeRequest,
@@ -100,8 +101,7 @@ class DemandClasses:
                 unit[MIN_QUALITY] = round(request.min_gbps * 1000) if request.count > 1 else 0
             case PartitionRequest():
                 unit[KIND] = KIND_PARTITION
-                for z, geometry in enumerate(self._fabric.geometries):
-                    self.arrays.profiles[c, u, z] = satisfying_profiles(geometry, request)
+                self.arrays.profiles[c, u] = _profiles(self._fabric, request)
             case ShareRequest():
                 unit[KIND] = KIND_SHARE
                 unit[ASKED] = request.compute_milli
@@ -111,7 +111,18 @@ class DemandClasses:
 
 def allowed_gpus(fabric: Fabric, selector: Selector) -> list[int]:
     """[S] bit mask of the GPUs of each shape that `selector` admits: evaluated per GPU model, not per device."""
+    if isinstance(selector, ShapeSelector):
+        assert len(selector.gpus) == len(fabric.shapes), "the selector was made for another fabric"
+        return list(selector.gpus)
     return [sum(1 << i for i, gpu in enumerate(shape.gpus) if selector.matches(gpu)) for shape in fabric.shapes]
+
+
+def _profiles(fabric: Fabric, request: PartitionRequest) -> list[int]:
+    """[Z] bit mask of the profiles of each geometry that satisfy `request`; a zero where there is no geometry."""
+    if isinstance(request.selector, ShapeSelector):
+        assert len(request.selector.profiles) == len(fabric.geometries), "the selector was made for another fabric"
+        return list(request.selector.profiles) or [0]
+    return [satisfying_profiles(geometry, request) for geometry in fabric.geometries] or [0]
 
 
 def satisfying_profiles(geometry: MigGeometry, request: PartitionRequest) -> int:

@@ -42,6 +42,7 @@ class Memory:
             frag=np.zeros(nodes, dtype=np.float64),
             node_seen=np.full(nodes, NONE, dtype=np.int64),
             frag_scratch=np.zeros((2, fgd_sizes), dtype=np.int64),
+            among=np.zeros(0, dtype=np.bool_),
         )
         self.local = new_local(MAX_REQUESTS_PER_POD + 1)
         self.choice = new_choice(MAX_REQUESTS_PER_POD)

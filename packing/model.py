@@ -64,6 +64,18 @@ ANY_GPU = Selector()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeSelector(Selector):
+    """GPUs picked by their position on nodes of each shape, for requests whose own selectors no property expresses.
+
+    Means something beside one `Fabric` alone, whose shapes and geometries it follows: `gpus` are bit masks of GPUs by
+    shape, `profiles` those of the MIG profiles that satisfy a partition request, by geometry.
+    """
+
+    gpus: tuple[int, ...]
+    profiles: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WholeRequest:
     """`count` whole GPUs of one node, with a wish for the links between them.
 

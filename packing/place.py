@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from packing.fabric import Fabric
-from packing.kernels.arrays import NONE, UNDECIDED, Choice
+from packing.kernels.arrays import NONE, UNDECIDED, Choice, Flags
 from packing.kernels.decide import decide
 from packing.kernels.jit import direct
 from packing.memory import memory_of
@@ -31,17 +33,23 @@ class Decision:
     undecided: bool = False
 
 
-def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decision:
+def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy, among: Flags | None = None) -> Decision:
     """Decide node and devices for one pod. `usage` is left as it is; `usage.apply` makes the decision so.
 
     The best score wins; among equals the node of lowest rank, then name. On a hundred nodes or a hundred thousand, a
     demand class seen before costs a re-scoring of the nodes that changed since, and no pass over the others.
+    `among` [N] restricts the choice to some nodes, at the price of that pass.
     """
     assert usage.fabric is fabric, "usage and fabric belong together"
     assert policy.fabric is fabric, "the policy was made for another fabric"
     c = usage.classes.index(demand)
     memory = memory_of(usage, policy)
     row = memory.row(c)
+    cache = memory.cache
+    if among is not None:
+        assert among.shape == (len(fabric.nodes),), "one flag per node"
+        # A kernel is compiled for writable arrays or for read-only ones, not for both.
+        cache = cache._replace(among=np.require(among, dtype=np.bool_, requirements=["C", "W"]))
     node = _decide(
         fabric.arrays,
         usage.arrays,
@@ -49,18 +57,18 @@ def place(fabric: Fabric, usage: Usage, demand: Demand, policy: Policy) -> Decis
         usage.classes.arrays,
         c,
         row,
-        memory.cache,
+        cache,
         memory.local,
         memory.choice,
     )
     if node == NONE:
         # The last entry of a row is its highest score.
-        undecided = bool(memory.cache.scores[row, -1] == UNDECIDED)
-        return Decision(demand=demand, placement=None, undecided=undecided)
+        scores = cache.scores[row, -1:] if among is None else cache.scores[row, : len(among)][among]
+        return Decision(demand=demand, placement=None, undecided=bool((scores == UNDECIDED).any()))
     return Decision(
         demand=demand,
         placement=decode_placement(fabric, demand, node, memory.choice),
-        score=int(memory.cache.scores[row, node]),
+        score=int(cache.scores[row, node]),
     )
 
 

@@ -209,6 +209,11 @@ class SelectorError(Exception):
 class Selection(Protocol):
     """The devices that the class and the selectors of one request admit."""
 
+    @property
+    def by_shape(self) -> bool:
+        """Whether no pool is told from others of its shape: no selector reads an attribute of `Pool.identity`."""
+        ...
+
     def mask(self, pool: Pool) -> int:
         """Return them as a bit mask over the positions of `pool`. Raises SelectorError; quick when asked again."""
         ...

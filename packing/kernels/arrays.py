@@ -14,6 +14,7 @@ import numpy as np
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Sets = np.ndarray[Any, np.dtype[np.uint16]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 NONE: Final = -1
 INFEASIBLE: Final = -(1 << 62)
@@ -204,6 +205,7 @@ class Cache(NamedTuple):
     frag: Floats  # [N] FGD
     node_seen: Ints  # [N] version of the node when `worth` or `frag` was computed
     frag_scratch: Ints  # [2, L] work space of FGD
+    among: Flags  # [N] nodes that this decision may take; [0] = all
 
 
 class Choice(NamedTuple):

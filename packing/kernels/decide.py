@@ -15,6 +15,7 @@ from packing.kernels.arrays import (
     Choice,
     DemandArrays,
     FabricArrays,
+    Flags,
     Ints,
     PolicyArrays,
     UsageArrays,
@@ -22,7 +23,7 @@ from packing.kernels.arrays import (
 from packing.kernels.choose import draw
 from packing.kernels.evaluate import evaluate
 from packing.kernels.jit import hot_kernel, inner_kernel
-from packing.kernels.maxima import best_node, update_maxima
+from packing.kernels.maxima import best_among, best_node, update_maxima
 
 MANY_BITS = 3
 """From 2^-3 of the nodes on, the changed are taken as they lie in memory: passing others is cheaper than jumping."""
@@ -72,15 +73,15 @@ def _refresh(
 
 
 @inner_kernel
-def _draw_feasible(seed: int, events: int, scores: Ints, nodes: int) -> int:
+def _draw_feasible(seed: int, events: int, scores: Ints, among: Flags, nodes: int) -> int:
     """Return a uniformly drawn feasible node; there is one."""
     feasible = 0
     for node in range(nodes):
-        if scores[node] > UNDECIDED:
+        if scores[node] > UNDECIDED and (among.size == 0 or among[node]):
             feasible += 1
     skip = draw(seed, events, feasible) % feasible
     for node in range(nodes):
-        if scores[node] > UNDECIDED:
+        if scores[node] > UNDECIDED and (among.size == 0 or among[node]):
             if skip == 0:
                 return node
             skip -= 1
@@ -102,12 +103,13 @@ def decide(
     """Return the node for demand class `c` and, in `out_choice`, its devices; NONE where no node can serve it.
 
     Read-only but for the cache and scratch. The best score wins, the lowest node index among equals (policy `random`:
-    any feasible node).
+    any feasible node). With `cache.among`, of those nodes alone.
     """
     _refresh(fabric, usage, policy, demands, c, row, cache, local, out_choice)
-    node = best_node(cache.scores[row], cache.levels)
+    scores = cache.scores[row]
+    node = best_among(scores, cache.among) if cache.among.size else best_node(scores, cache.levels)
     if node != NONE and policy.code == RANDOM:
-        node = _draw_feasible(policy.seed, usage.events[0], cache.scores[row], usage.version.size)
+        node = _draw_feasible(policy.seed, usage.events[0], scores, cache.among, usage.version.size)
     if node != NONE:
         evaluate(fabric, usage, policy, demands, c, node, cache, local, out_choice)
     return node

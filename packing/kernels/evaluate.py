@@ -246,6 +246,58 @@ def _lacks_room(fabric: FabricArrays, usage: UsageArrays, demands: DemandArrays,
 
 
 @inner_kernel
+def worth_with(
+    fabric: FabricArrays,
+    policy: PolicyArrays,
+    demands: DemandArrays,
+    c: int,
+    shape: int,
+    first: int,
+    idle: int,
+    cpu: int,
+    memory: int,
+    after: Ints,
+    choice: Choice,
+) -> int:
+    """Return worth plus links less partitions (default policy) of a node where all units have their devices.
+
+    `idle` is before the pod, `after` the node's GPUs with it; `cpu` and `memory` are to spare beside it.
+    """
+    for u in range(demands.pods[c, UNITS]):
+        idle &= ~choice.gpus[u]
+    row = spare_row(policy, cpu, memory)
+    worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, after)
+    for u in range(demands.pods[c, UNITS]):
+        if demands.units[c, u, KIND] == KIND_WHOLE:
+            worth += link_value(fabric, policy, demands.units[c, u], shape, choice.gpus[u])
+        elif demands.units[c, u, KIND] == KIND_PARTITION:
+            gpu = 0
+            while not choice.gpus[u] >> gpu & 1:
+                gpu += 1
+            worth -= partition_cost(fabric, first + gpu, choice.profile[u])
+    return int(worth)
+
+
+@inner_kernel
+def score_of(
+    fabric: FabricArrays,
+    usage: UsageArrays,
+    policy: PolicyArrays,
+    demands: DemandArrays,
+    c: int,
+    node: int,
+    worth: int,
+    cache: Cache,
+    after: Ints,
+) -> int:
+    """Return the score of a node; `worth` is that of `worth_with` (default policy), `after` its GPUs with the pod."""
+    if policy.code == DOVETAIL:
+        _before(fabric, usage, policy, node, cache)
+        return int(worth - cache.worth[node] - policy.rank_weight * node)
+    return int(_simple_score(fabric, usage, policy, demands, c, node, cache, after))
+
+
+@inner_kernel
 def _search(
     fabric: FabricArrays,
     usage: UsageArrays,
@@ -268,19 +320,7 @@ def _search(
     if policy.code != DOVETAIL:
         return 0
     idle = usage.nodes[node, IDLE]
-    for u in range(demands.pods[c, UNITS]):
-        idle &= ~out_choice.gpus[u]
-    row = spare_row(policy, cpu, memory)
-    worth, _, _ = node_worth(fabric, policy, row, shape, first, idle, 0, cpu, memory, local[0])
-    for u in range(demands.pods[c, UNITS]):
-        if demands.units[c, u, KIND] == KIND_WHOLE:
-            worth += link_value(fabric, policy, demands.units[c, u], shape, out_choice.gpus[u])
-        elif demands.units[c, u, KIND] == KIND_PARTITION:
-            gpu = 0
-            while not out_choice.gpus[u] >> gpu & 1:
-                gpu += 1
-            worth -= partition_cost(fabric, first + gpu, out_choice.profile[u])
-    return int(worth)
+    return worth_with(fabric, policy, demands, c, shape, first, idle, cpu, memory, local[0], out_choice)
 
 
 @inner_kernel
@@ -316,7 +356,4 @@ def evaluate(
         score = _search(fabric, usage, policy, demands, c, node, cpu, memory, local, out_choice)
     if score <= UNDECIDED:
         return score
-    if policy.code == DOVETAIL:
-        _before(fabric, usage, policy, node, cache)
-        return int(score - cache.worth[node] - policy.rank_weight * node)
-    return int(_simple_score(fabric, usage, policy, demands, c, node, cache, gpus))
+    return score_of(fabric, usage, policy, demands, c, node, score, cache, gpus)

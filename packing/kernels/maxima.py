@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from packing.kernels.arrays import INFEASIBLE, NONE, UNDECIDED, Ints
+from packing.kernels.arrays import INFEASIBLE, NONE, UNDECIDED, Flags, Ints
 from packing.kernels.jit import inner_kernel
 
 FAN_BITS = 3
@@ -59,3 +59,15 @@ def best_node(tree: Ints, starts: Ints) -> int:
         while tree[starts[level] + at] != best:
             at += 1
     return at
+
+
+@inner_kernel
+def best_among(tree: Ints, among: Flags) -> int:
+    """Return the first node of `among` with the highest score of these, NONE where none of them is feasible."""
+    best = UNDECIDED
+    found = NONE
+    for node in range(among.size):
+        if among[node] and tree[node] > best:
+            best = tree[node]
+            found = node
+    return found
