@@ -99,6 +99,7 @@ def test_a_new_certificate_is_used_without_a_restart_and_a_broken_one_never(
         client = party.client(party.clients)
         first = await serial(port, client)
         fresh = asyncio.create_task(keep_fresh(context, party.files, poll_s=0.01))
+        await asyncio.sleep(0)  # it begins
         shutil.copy(party.files.client_ca, party.files.certificate)  # no certificate of this key
         while "those before stay in use" not in caplog.text:
             await asyncio.sleep(0)
