@@ -32,6 +32,9 @@ What is missing here costs memory, since fewer pools are then alike, and nothing
 """
 
 
+MOST_NAMES = 10_000
+"""Names of attributes that are remembered."""
+
 OwnAttributes = dict[Hashable, Mapping[str, Attribute]]
 
 
@@ -58,7 +61,7 @@ class DeviceShapes:
 
         `alike` are the own attributes of devices decoded before, since those of all parts of a GPU are the same.
         """
-        common = tuple([item for item in device.attributes.items() if item[0].rpartition("/")[2] not in OWN])
+        common = tuple([item for item in device.attributes.items() if not _IS_OWN[item[0]]])
         key = (
             driver,
             device.name,
@@ -99,13 +102,25 @@ class DeviceShapes:
         )
 
 
+class _IsOwn(dict[str, bool]):
+    """Name of an attribute -> whether it is one of `OWN`, whatever its domain; found out once a name."""
+
+    def __missing__(self, name: str) -> bool:
+        own = name.rpartition("/")[2] in OWN
+        if len(self) < MOST_NAMES:
+            self[name] = own
+        return own
+
+
+_IS_OWN = _IsOwn()
+_EFFECTS = {effect.value: effect for effect in Effect}
 _NO_OWN: Mapping[str, Attribute] = {}
 
 
 def _own_attributes(driver: str, device: Device, common: int, alike: OwnAttributes) -> Mapping[str, Attribute]:
     if common == len(device.attributes):
         return _NO_OWN
-    key = tuple([item for item in device.attributes.items() if item[0].rpartition("/")[2] in OWN])
+    key = tuple([item for item in device.attributes.items() if _IS_OWN[item[0]]])
     own = alike.get(key)
     if own is None:
         own = alike[key] = _attributes(driver, dict(key))
@@ -114,13 +129,7 @@ def _own_attributes(driver: str, device: Device, common: int, alike: OwnAttribut
 
 def decode_taints(taints: Iterable[DeviceTaint]) -> tuple[Taint, ...]:
     """Return taints; one of an effect that is newer than this program keeps pods off."""
-    known = tuple(Effect)
-    return tuple(
-        [
-            Taint(each.key, each.value, Effect(each.effect if each.effect in known else Effect.NO_SCHEDULE))
-            for each in taints
-        ]
-    )
+    return tuple([Taint(each.key, each.value, _EFFECTS.get(each.effect, Effect.NO_SCHEDULE)) for each in taints])
 
 
 def decode_counters(counters: Mapping[str, Counter]) -> dict[str, Amount]:

@@ -1,7 +1,7 @@
 """Pools of our driver as the core sees them: GPU models, link quality, MIG geometry and mode, and which GPUs are sound.
 
-A node is *plain* where the core's picture of it is exactly what is published, so that the quick way may decide on it.
-On any other node nothing is lost: claims there are decided by the general search over devices.
+Where the core's picture of a node is not exactly what is published, `packing.dra.layout` notices, and claims there are
+decided by the general search over devices: nothing is lost but time.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class GpuLayout:
     positions: Mapping[int, int]
     """GPU -> its devices, bit per position in the pool shape."""
     faults: tuple[str, ...]
-    """Why a node of this layout is not plain; and what had to be mended."""
-    plain: bool
+    """What is odd about it: where publishing contradicts itself or what is known of the product."""
 
     def unhealthy(self, pool: Pool) -> frozenset[int]:
         """Return the GPUs of `pool` that the core must not use: absent ones, and those kept off by a taint."""
@@ -47,7 +46,7 @@ class GpuLayout:
         return self.absent | {gpu for gpu, mask in self.positions.items() if mask & kept_off}
 
 
-EMPTY_LAYOUT = GpuLayout(NO_GPUS, MigMode.DISABLED, frozenset(), {}, (), plain=True)
+EMPTY_LAYOUT = GpuLayout(NO_GPUS, MigMode.DISABLED, frozenset(), {}, ())
 
 
 def read_layout(shape: PoolShape) -> GpuLayout:
@@ -56,14 +55,9 @@ def read_layout(shape: PoolShape) -> GpuLayout:
     faults = [
         f"device {device.name} does not say what of which GPU it is" for device in shape.devices if not device.part
     ]
-    plain = not faults
-    count = gpu_count(shape.driver, gpus)
-    if count > MAX_GPUS_PER_NODE:
-        faults.append(f"{count} GPUs; at most {MAX_GPUS_PER_NODE} are known to the core")
-        return GpuLayout(NO_GPUS, MigMode.DISABLED, frozenset(), {}, tuple(faults), plain=False)
+    count = min(gpu_count(shape.driver, gpus), MAX_GPUS_PER_NODE)
     machine = machine_of(shape.driver, gpus, count, faults)
     geometries = {index: _geometry(shape.driver, gpu, faults) for index, gpu in gpus.items()}
-    odd = [index for index, gpu in gpus.items() if gpu.partitions and geometries[index] is None]
     mode, fixed_off = _mig_mode(gpus, geometries, faults)
     models = tuple(
         _model(shape.driver, gpus[index], None if index in fixed_off else geometries[index])
@@ -74,11 +68,10 @@ def read_layout(shape: PoolShape) -> GpuLayout:
     absent = frozenset(index for index in range(count) if index not in gpus or _is_absent(gpus[index]))
     return GpuLayout(
         shape=_node_shape(machine, models),
-        mig_mode=mode or MigMode.DYNAMIC,
+        mig_mode=mode,
         absent=absent,
         positions={index: gpu.positions for index, gpu in gpus.items()},
         faults=tuple(faults),
-        plain=plain and not odd and mode is not None and not any(index in gpus for index in absent),
     )
 
 
@@ -106,10 +99,10 @@ def _geometry(driver: str, gpu: GpuDevices, faults: list[str]) -> MigGeometry | 
 
 def _mig_mode(
     gpus: Mapping[int, GpuDevices], geometries: Mapping[int, MigGeometry | None], faults: list[str]
-) -> tuple[MigMode | None, frozenset[int]]:
+) -> tuple[MigMode, frozenset[int]]:
     """Return the mode that the node's GPUs have in common, and those on which MIG is off beside others where it is not.
 
-    None where some are fixed in MIG mode and others are not: the core knows one mode a node.
+    Where some are fixed in MIG mode and others switch, all count as switching: the core knows one mode a node.
     """
     modes = {index: _mode(gpu) for index, gpu in gpus.items() if geometries[index] is not None}
     off = frozenset(index for index, mode in modes.items() if mode is MigMode.DISABLED)
@@ -118,7 +111,7 @@ def _mig_mode(
         return MigMode.DISABLED, frozenset()
     if len(others) > 1:
         faults.append("some GPUs are fixed in MIG mode and others switch; the quick way knows one mode a node")
-        return None, off
+        return MigMode.DYNAMIC, off
     return others.pop(), off
 
 

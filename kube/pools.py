@@ -7,7 +7,7 @@ device name twice, every counter known. What fails that is unusable, with a reas
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -125,7 +125,7 @@ class Pools:
                 self._of_pool.pop(key, None)
                 continue
             state = self.states[key] = self._state(key, sorted(slices.values(), key=lambda each: each.name))
-            for where in state.where if state.pool else ():
+            for where in state.where:
                 if where.node:
                     self._local[where.node].add(key)
                 else:
@@ -145,9 +145,24 @@ class Pools:
         ]
         return tuple(sorted(found, key=lambda reach: _awaits(reach.pool.shape)))
 
+    def unready(self, node: Node, drivers: frozenset[str]) -> bool:
+        """Whether a node reaches, or would, a pool of `drivers` that cannot be used."""
+        keys = (key for key in (*self._local.get(node.metadata.name, ()), *self._spread) if key.driver in drivers)
+        return any(
+            where.node == node.metadata.name if where.node else _admitted(where, node)
+            for key in keys
+            if (state := self.states[key]).fault
+            for where in state.where
+        )
+
     def local_pools(self, node: str, driver: str) -> list[Pool]:
         """Return the pools of a driver that have devices of this node alone."""
         keys = sorted(key for key in self._local.get(node, ()) if key.driver == driver)
+        return [pool for key in keys if (pool := self.states[key].pool) is not None]
+
+    def usable(self, of_driver: Callable[[str], bool]) -> list[Pool]:
+        """Return the usable pools of some drivers, by driver and name."""
+        keys = sorted(key for key in self.states if of_driver(key.driver))
         return [pool for key in keys if (pool := self.states[key].pool) is not None]
 
     def nodes_of(self, key: PoolKey) -> frozenset[str] | None:
@@ -181,7 +196,7 @@ class Pools:
         slices = [each for each in slices if each.generation == newest]
         fault = _fault(slices, newest)
         if fault:
-            return PoolState(fault=fault)
+            return PoolState(fault=fault, where=tuple({where: None for each in slices for where in each.where}))
         own = tuple(each for part in slices for each in part.own)
         beyond_us = {part.devices[at].name: why for part in slices for at, why in part.beyond_us.items()}
         shape = self._pool_shape(key.driver, slices, frozenset(name for each in own for name in each))

@@ -1,0 +1,302 @@
+"""The state of a cluster in memory, live or from a snapshot: events in, answers out. It never waits and never fails.
+
+Events may come twice, late or in any order: the state is that of the newest objects. What is packed for the core
+(`arrange`) is redone at the next question, once however many events there were, and only if nodes or pools changed;
+what is in use follows every event.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kube.allocated import given_to
+from kube.arrange import Arranger, same_to_us
+from kube.books import Books, HostUse
+from kube.claims import Claims
+from kube.gpuattributes import OUR_DRIVER
+from kube.history import LearnedMix
+from kube.kinds import Kind
+from kube.objects import (
+    DeviceClass,
+    DeviceTaintRule,
+    Namespace,
+    Node,
+    NodeSelector,
+    Pod,
+    ResourceClaim,
+    ResourceSlice,
+)
+from kube.podresources import cpu_milli, memory_mib, pod_requests
+from kube.pools import Pools
+from kube.resolved import Resolved
+from kube.store import Shelf, Store
+from packing.dra.inventory import Inventory
+from packing.dra.ledger import Ledger
+from packing.dra.model import Allocation, ClaimUid, Pool
+from packing.mix import DemandMix
+from packing.model import NodeName
+from packing.policy import DEFAULT_POLICY, Constants, Policy, make_policy
+from topology.errors import InvalidInputError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """What a cluster is asked with."""
+
+    drivers: tuple[str, ...] = (OUR_DRIVER,)
+    """The drivers whose devices we allocate."""
+    gpu_driver: str = OUR_DRIVER
+    """The one of them whose devices are GPUs to the core (docs/devices.md)."""
+    policy: str = DEFAULT_POLICY
+    constants: Constants | None = None
+    seed: int = 0
+    mix: DemandMix | None = None
+    """The demand to expect; None: learned from the pods that are there (`kube.history`)."""
+    place_all: bool = False
+    """Cores and memory are ours to decide too. Else kube-scheduler has done so, and they only tell good from better."""
+    ignored_taints: frozenset[str] = frozenset()
+    """Keys of device taints that keep other schedulers off, and not us."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """The cluster as the core has it. Good until the next event."""
+
+    inventory: Inventory
+    ledger: Ledger
+    policy: Policy
+
+
+class Cluster:
+    """All that is known of a cluster. Sink of watch events; answers `resolve` and `decide`; keeps reservations.
+
+    Implements `kube.resolved.Surroundings`, and the books of the scheduler.
+    """
+
+    def __init__(self, settings: ClusterSettings | None = None) -> None:
+        """Start without objects."""
+        self.settings = settings or ClusterSettings()
+        self.drivers: frozenset[str] = frozenset(self.settings.drivers)
+        self.pool_book = Pools(self.settings.gpu_driver, self.settings.ignored_taints)
+        self.store = Store()
+        self.books = Books()
+        self._claims = Claims()
+        self._arranger = Arranger(self.settings.gpu_driver)
+        self._mix = LearnedMix(self.settings.mix)
+        self._packed: Packed | None = None
+        self._changes = 0
+        self._inventories = 0
+
+    # Events
+
+    def replace(self, kind: Kind[Any], objects: Iterable[Any]) -> None:
+        """Take `objects` for all of a kind that there are."""
+        if kind.type is ResourceSlice:
+            # One by one: they are large, and what is kept of them is small.
+            self.pool_book.replace(objects)
+            return
+        found = list(objects)
+        if kind.type is DeviceTaintRule:
+            self.pool_book.replace_rules(found)
+            return
+        if kind.type is Pod:
+            for uid in self.books.pods.keys() - {pod.metadata.uid for pod in found}:
+                self._changes += self.books.unbind(uid)
+        else:
+            shelf = self._shelf(kind.type)
+            for gone in [] if shelf is None else shelf.missing_from(found):
+                self.remove(gone)
+        for each in found:
+            self.put(each)
+
+    def put(self, new: object) -> None:
+        """Take an object that is new or has changed. Kinds that nothing here depends on are ignored."""
+        match new:
+            case Pod():
+                self._put_pod(new)
+            case ResourceClaim():
+                self._put_claim(new)
+            case Node():
+                self._put_node(new)
+            case ResourceSlice():
+                self.pool_book.put(new)
+            case DeviceTaintRule():
+                self.pool_book.put_rule(new)
+            case DeviceClass():
+                self._changes += self.store.classes.put(new)[1]
+            case Namespace():
+                self._changes += self.store.namespaces.put(new)[1]
+
+    def remove(self, gone: object) -> None:
+        """Take the deletion of an object, by its last known state."""
+        match gone:
+            case Pod():
+                self._changes += self.books.unbind(gone.metadata.uid)
+            case ResourceClaim():
+                at = gone.metadata
+                if self.store.remove_claim(at.namespace, at.name, at.uid) is not None:
+                    self.books.release(ClaimUid(at.uid))
+                    self._changes += 1
+            case Node():
+                if self.store.remove_node(gone.metadata.name, gone.metadata.uid) is not None:
+                    self._repack()
+            case ResourceSlice():
+                self.pool_book.remove(gone.metadata.name)
+            case DeviceTaintRule():
+                self.pool_book.remove_rule(gone.metadata.name)
+            case DeviceClass():
+                self._changes += self.store.classes.remove("", gone.metadata.name) is not None
+            case Namespace():
+                self._changes += self.store.namespaces.remove("", gone.metadata.name) is not None
+
+    def _put_pod(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        if pod.over or not pod.spec.node_name:
+            self._changes += self.books.unbind(uid)
+            return
+        try:
+            needs = pod_requests(pod)
+        except InvalidInputError as error:
+            _log.warning("pod=%s/%s requests: %s", pod.metadata.namespace, pod.metadata.name, error)
+            needs = {}
+        use = HostUse(NodeName(pod.spec.node_name), cpu_milli(needs), memory_mib(needs))
+        self._changes += self.books.bind(uid, use)
+
+    def _put_claim(self, claim: ResourceClaim) -> None:
+        old, taken = self.store.put_claim(claim)
+        if not taken:
+            return
+        uid = ClaimUid(claim.metadata.uid)
+        if old is not None and old.metadata.uid != uid:
+            self.books.release(ClaimUid(old.metadata.uid))
+        if claim.status.allocation is None:
+            self.books.release(uid)
+        else:
+            self.books.allocate(uid, given_to(claim))
+        self._changes += 1
+
+    def _put_node(self, node: Node) -> None:
+        old, taken = self.store.put_node(node)
+        if taken and (old is None or not same_to_us(old, node)):
+            self._repack()
+
+    def _shelf(self, kind: type) -> Shelf[Any] | None:
+        shelves: dict[type, Shelf[Any]] = {
+            Node: self.store.nodes,
+            Namespace: self.store.namespaces,
+            DeviceClass: self.store.classes,
+            ResourceClaim: self.store.claims,
+        }
+        return shelves.get(kind)
+
+    # Reservations
+
+    def hold(self, key: Hashable, resolved: Resolved, allocation: Allocation) -> None:
+        """Count an allocation as used until dropped, or until its claims are seen allocated."""
+        way = next(way for way in resolved.ways if way.ask.nodes is None or allocation.node in way.ask.nodes)
+        self.books.hold(key, resolved.pod.metadata.uid, way.ask, allocation)
+        self._changes += 1
+
+    def drop(self, key: Hashable) -> None:
+        """End a reservation; nothing where there is none."""
+        self._changes += self.books.drop(key)
+
+    # Questions
+
+    @property
+    def version(self) -> int:
+        """A number that changes with everything that can change an answer."""
+        self._refresh()
+        return self._changes
+
+    def resolve(self, pod: Pod) -> Resolved:
+        """Return what a pod asks for. Raises Refusal when no node can serve it, as things are."""
+        self._refresh()
+        return self._claims.resolve(pod, self)
+
+    def packed(self) -> Packed:
+        """Return the cluster as the core has it now. Packs it where nodes or pools changed."""
+        self._refresh()
+        if self._packed is None:
+            inventory = self._arranger.arrange(self.store.nodes, self.pool_book, self.drivers)
+            ledger = self.books.enter(inventory)
+            self._packed = Packed(inventory, ledger, self._policy(inventory))
+        elif self._mix.is_due(len(self.books.pods)):
+            now = self._packed
+            self._packed = Packed(now.inventory, now.ledger, self._policy(now.inventory))
+            self._changes += 1
+        return self._packed
+
+    def _policy(self, inventory: Inventory) -> Policy:
+        mix = self._mix.of(self.books, self.store.claims, inventory)
+        chosen = self.settings
+        return make_policy(chosen.policy, mix, inventory.fabric, seed=chosen.seed, constants=chosen.constants)
+
+    def _refresh(self) -> None:
+        """Bring pools up to date."""
+        if self.pool_book.stale:
+            for key in sorted(self.pool_book.refresh()):
+                state = self.pool_book.states.get(key)
+                if state is not None and state.fault:
+                    _log.warning("driver=%s pool=%s %s", *key, state.fault)
+                for device, need in state.beyond_us.items() if state else ():
+                    _log.warning("driver=%s pool=%s device=%s is left out: it needs %s", *key, device, need)
+            self._inventories += 1
+            self._repack()
+
+    def _repack(self) -> None:
+        self._packed = None
+        self._changes += 1
+
+    # What claims are resolved in
+
+    @property
+    def inventory(self) -> int:
+        """A number that changes whenever the pools do."""
+        self._refresh()
+        return self._inventories
+
+    def claim(self, namespace: str, name: str) -> ResourceClaim | None:
+        """Return a claim."""
+        return self.store.claims.get(namespace, name)
+
+    def claims_of(self, uid: str) -> list[ResourceClaim]:
+        """Return the claims whose controller is the pod of that UID."""
+        return self.store.claims_of(uid)
+
+    def device_class(self, name: str) -> DeviceClass | None:
+        """Return a class."""
+        return self.store.classes.get("", name)
+
+    def classes(self) -> Iterator[DeviceClass]:
+        """Return all classes."""
+        return iter(self.store.classes)
+
+    def namespace(self, name: str) -> Namespace | None:
+        """Return a namespace."""
+        return self.store.namespaces.get("", name)
+
+    def nodes_admitted(self, selector: NodeSelector) -> frozenset[NodeName]:
+        """Return the nodes that a selector admits."""
+        return self.store.nodes_admitted(selector)
+
+    def nodes(self) -> frozenset[NodeName]:
+        """Return all nodes."""
+        return self.store.node_names()
+
+    def nodes_offering(self, resource: str) -> frozenset[NodeName]:
+        """Return the nodes whose allocatable has some of a resource."""
+        return self.store.nodes_offering(resource)
+
+    def pools(self) -> list[Pool]:
+        """Return the usable pools of our drivers, by driver and name."""
+        return self.pool_book.usable(lambda driver: driver in self.drivers)
+
+    def foreign_pools(self) -> list[Pool]:
+        """Return the usable pools of all other drivers, by driver and name."""
+        return self.pool_book.usable(lambda driver: driver not in self.drivers)
