@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
-from kube import objects as objects_read
 from kube.access import Access
 from kube.client import ApiClient, Selection
 from kube.errors import (
@@ -23,14 +22,15 @@ from kube.errors import (
     NotFoundError,
     UnavailableError,
 )
-from kube.kinds import CLAIMS, CLASSES, LEASES, PODS, SLICES, TAINT_RULES, TEMPLATES, Kind
-from kube.objects import DeviceAttribute
+from kube.kinds import CLAIMS, CLASSES, LEASES, PODS, SLICES, TAINT_RULES, TEMPLATES
+from kube.objects import DeviceAttribute, Namespace
 from sandbox import objects
 from sandbox.chaos.faults import Answer, Delay, Fault, Match, Reset
 from sandbox.chaos.proxy import ApiProxy
 from sandbox.controlplane import ControlPlane
 from sandbox.testbed import Testbed
 from sandbox.waiting import NotYet, wait_for
+from tests.kube.picture import custom_kind
 
 Had = TypeVar("Had")
 CLAIM_CALLS = Match(resources=["resourceclaims*"])
@@ -42,31 +42,6 @@ def with_client(kubeconfig: Path, work: Callable[[ApiClient], Awaitable[Had]], *
             return await work(client)
 
     return asyncio.run(run())
-
-
-def custom_kind(testbed: Testbed, plural: str) -> Kind[objects_read.Namespace]:
-    """A kind that the API server has from now on."""
-    group = f"{testbed.namespace}.example.com"
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": plural, "kind": "Thing"},
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
-        },
-    }
-    testbed.create(definition)
-
-    def established(stored: dict[str, Any]) -> bool:
-        conditions = stored.get("status", {}).get("conditions", [])
-        return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-
-    testbed.api.wait(definition, established)
-    return Kind(name="Thing", plural=plural, type=objects_read.Namespace, group=group)
 
 
 def claim(testbed: Testbed, name: str = "one") -> dict[str, Any]:
@@ -160,7 +135,7 @@ def test_a_watch_tells_changes_in_order_and_ends_by_itself(testbed: Testbed) -> 
 
 def test_a_resource_version_that_is_too_old_is_gone(testbed: Testbed) -> None:
     """As an event of a watch that began well: a kind that is new has no history from before it was there."""
-    things = custom_kind(testbed, "things")
+    things = custom_kind(testbed, "things", Namespace)
 
     async def work(client: ApiClient) -> ClusterError | None:
         try:
@@ -255,10 +230,17 @@ def test_a_watch_that_falls_silent_is_unavailable(testbed: Testbed, proxy: ApiPr
 
 def test_discovery_finds_the_version_that_is_served(testbed: Testbed) -> None:
     async def work(client: ApiClient) -> None:
-        listed = yaml.safe_load(await client.raw("/apis/resource.k8s.io"))
-        versions = {each["version"] for each in listed["versions"]}
+        listed = json.loads(await client.raw("/apis/resource.k8s.io"))
+        having = [
+            version["version"]
+            for version in listed["versions"]
+            for each in json.loads(await client.raw(f"/apis/{version['groupVersion']}"))["resources"]
+            if each["name"] == "devicetaintrules"
+        ]
         found = await client.served(TAINT_RULES)
-        assert (found is None) == (not versions & {"v1beta2", "v1alpha3"}) or found is None or found.version in versions
+        assert (found.version if found else None) == next(
+            (each for each in TAINT_RULES.versions if each in having), None
+        )
         assert await client.served(CLAIMS) == CLAIMS
 
     with_client(testbed.control_plane.kubeconfig, work)
