@@ -93,6 +93,14 @@ class Api:
         patch = "application/apply-patch+yaml"
         return self._call("patch", manifest, body=body, name=name, content_type=patch, field_manager=manager)
 
+    def token(self, account: Manifest, *, seconds: int) -> str:
+        """Ask for a token of a ServiceAccount, as the kubelet does for its pods."""
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+        body = {**request, "spec": {"expirationSeconds": seconds}}
+        answer = self._call("post", account, body=body, name=account["metadata"]["name"], subresource="token")
+        token: str = answer["status"]["token"]
+        return token
+
     def delete(self, kind: Manifest, *, grace_s: int | None = None) -> None:
         """Delete the object that `kind` names; one that is not there is fine."""
         options: Manifest = {"propagationPolicy": "Background"}
@@ -202,7 +210,7 @@ def summary(stored: Manifest) -> str:
     """Phase and untrue conditions of an object's status, in one line."""
     status = stored.get("status", {})
     parts = [f"phase {status['phase']}"] if "phase" in status else []
-    for condition in status.get("conditions", []):
+    for condition in status.get("conditions") or ():  # null in a CustomResourceDefinition just made
         reason = condition.get("message") or condition.get("reason", "")
         parts.append(f"{condition['type']}={condition['status']} {reason}".strip())
     return "; ".join(parts) or "no status"
