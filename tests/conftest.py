@@ -9,8 +9,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["sandbox.pytest_plugin"]
-"""Fixtures of a real cluster: control_plane, testbed, node."""
+pytest_plugins = ["sandbox.pytest_plugin", "tests.manifests.fixtures"]
+"""Fixtures of a real cluster: control_plane, testbed, node; and of the manifests on it."""
 
 settings.register_profile(
     "repeatable",
