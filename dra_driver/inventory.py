@@ -53,6 +53,8 @@ class Gpu:
     """None where sysfs says -1: the machine does not tell."""
     nics: tuple[str, ...] = ()
     """Network cards nearest to it."""
+    nic_level: str = ""
+    """Their distance in the words of `nvidia-smi topo -m`."""
 
     nvlink_count: int = 0
     """Active links of this GPU, to peers or into switches."""
@@ -119,6 +121,8 @@ def _gpu_faults(gpu: Gpu) -> Iterator[tuple[str, str]]:
         yield "pcie_root", f"is {gpu.pcie_root[:80]!r}; write it as sysfs does, such as pci0000:4f"
     if any(level not in ("X", *PCIE_LEVELS) for level in gpu.pcie_levels) or len(gpu.pcie_levels) > MAX_GPUS:
         yield "pcie_levels", f"must be at most {MAX_GPUS} of X, {', '.join(PCIE_LEVELS)}"
+    if gpu.nic_level not in ("", *PCIE_LEVELS):
+        yield "nic_level", f"is {gpu.nic_level[:80]!r}; must be one of {', '.join(PCIE_LEVELS)}, or empty where unknown"
     if any(not 0 <= links <= 999 for links in gpu.nvlinks) or len(gpu.nvlinks) > MAX_GPUS:
         yield "nvlinks", f"must be at most {MAX_GPUS} counts from 0 to 999"
     if gpu.mig is not None and not gpu.mig.placeable:

@@ -48,7 +48,7 @@ def _gpu(
     row = links.matrix[index]
     linked = any(row)
     switched = links.kind is LinkKind.NVSWITCH
-    levels = machine.pcie.levels[index]
+    levels, nearest = machine.pcie.levels[index], nearest_nics(machine, index)
     first_of_root = next(at for at, level in enumerate(levels) if level in _SAME_ROOT)
     return Gpu(
         index=index,
@@ -63,7 +63,8 @@ def _gpu(
         pcie_root="pci" + addresses[first_of_root].rpartition(":")[0],
         pcie_levels=levels,
         numa_node=device.numa_node if device.numa_node >= 0 else None,
-        nics=nearest_nics(machine, index).names,
+        nics=nearest.names,
+        nic_level=nearest.level,
         nvlink_count=(max(row) if switched else sum(row)) if linked else 0,
         nvlink_mbps=round(links.gbyte_s_per_link_per_direction * 1000) if linked else 0,
         nvlinks=row if linked else (),

@@ -1,8 +1,7 @@
 """The links between the GPUs of a node, rebuilt from what our driver publishes of each.
 
-Everything that decides between sets of GPUs is published, but for two things. The PCIe generation is inferred from the
-architecture: it scales the rates of sets that NVLink does not join, never their order. The distance to a network card
-is unknown beyond which card is nearest, so that closeness to cards, the last but one tie-break, is the same for all.
+Everything that decides between the sets of a node is published, but for the PCIe generation. It is inferred from the
+architecture, and scales the rates of all sets that NVLink does not join, never their order.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from kube.gpuattributes import STANDARD, GpuDevices, number, text, truth
 from packing.dra.model import Attribute
-from topology.facts import DeviceFacts, GpuFacts, LinkKind, Machine, NvlinkFacts, PcieFacts
+from topology.facts import DeviceFacts, GpuFacts, LinkKind, Machine, NicFacts, NvlinkFacts, PcieFacts
 from topology.machine import SCHEMA
 
 PCIE_GENERATION = {
@@ -62,6 +61,7 @@ def machine_of(driver: str, gpus: Mapping[int, GpuDevices], count: int, faults: 
             generation=PCIE_GENERATION.get(text(first, f"{driver}/architecture"), UNKNOWN_GENERATION),
             levels=_levels(driver, said, count),
         ),
+        nics=_nearest_nics(driver, said, count),
     )
 
 
@@ -117,6 +117,16 @@ def _levels(driver: str, said: Mapping[int, Mapping[str, Attribute]], count: int
         ]
         matrix[i][j] = matrix[j][i] = max(known, default=far)
     return tuple(tuple(_LEVELS[level] for level in row) for row in matrix)
+
+
+def _nearest_nics(driver: str, said: Mapping[int, Mapping[str, Attribute]], count: int) -> tuple[NicFacts, ...]:
+    """Return one card that is as near to each GPU as the one nearest to it; none where no distance is known."""
+    digits = [number(said.get(index, {}), f"{driver}/nicLevel", 0) for index in range(count)]
+    if not any(0 < digit < len(_LEVELS) for digit in digits):
+        return ()
+    return (
+        NicFacts(name="nearest", levels=tuple(_LEVELS[digit if 0 < digit < len(_LEVELS) else -1] for digit in digits)),
+    )
 
 
 def _pairs(count: int) -> Iterator[tuple[int, int]]:

@@ -44,6 +44,7 @@ def whole_attributes(node: NodeGpus, gpu: Gpu, nvlink_domain: str) -> Json:
             "nvlinkMBps": {"int": gpu.nvlink_mbps},
             "nvswitch": {"bool": gpu.nvswitch},
         }
+        | ({"nicLevel": {"int": _NVML_LEVEL[gpu.nic_level]}} if gpu.nic_level else {})
         | _texts(
             nvlinkPeers=",".join(map(str, gpu.nvlinks)) if gpu.nvlink_count else "",
             nvlinkDomain=nvlink_domain,

@@ -40,6 +40,7 @@ def gpu_with_everything(geometry: MigGeometry, index: int, count: int, **facts: 
         "pcie_levels": tuple("X" if at == index else "SYS" for at in range(count)),
         "numa_node": 7,
         "nics": tuple(f"mlx5_bond_{at}" for at in range(12)),
+        "nic_level": "NODE",
         "nvlink_count": 36,
         "nvlink_mbps": 53125,
         "nvlinks": tuple(0 if at == index else 36 for at in range(count)),

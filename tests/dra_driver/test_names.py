@@ -44,6 +44,7 @@ NVIDIA_CAPACITY = {
 OURS_EVERYWHERE = {"index", "isolation", "nics"}
 OURS_GPU = {
     "migCapable",
+    "nicLevel",
     "nvlinkClique",
     "nvlinkDomain",
     "nvlinkLinks",

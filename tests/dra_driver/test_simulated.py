@@ -70,6 +70,7 @@ def test_an_hgx_h100() -> None:
     gpu = simulated_gpus(machine("hgx-h100-8"), "node-1").gpus[4]
     assert (gpu.product, gpu.memory_bytes, gpu.multiprocessors) == ("NVIDIA H100 80GB HBM3", 81559 * MIB, 132)
     assert (gpu.pci_address, gpu.numa_node, gpu.nics) == ("0000:97:00.0", 1, ("mlx5_4",))
+    assert gpu.nic_level == machine("hgx-h100-8").nics[4].levels[4] == "PIX"
     assert (gpu.nvlink_count, gpu.nvswitch, gpu.mig_mode) == (18, True, MigMode.DYNAMIC)
     # Every GPU of this board has a switch and a root port of its own.
     assert len({g.pcie_root for g in simulated_gpus(machine("hgx-h100-8"), "node-1").gpus}) == 8
