@@ -9,7 +9,7 @@ about. Results with adminAccess take nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 
 from packing.dra.model import Amount, ClaimUid, DeviceId, Given, Pool, PoolShape, Reach
@@ -27,7 +27,7 @@ def positions(shape: PoolShape) -> Mapping[str, int]:
 class PoolUse:
     """What is held of one pool, by device name. `version` changes with it."""
 
-    __slots__ = ("_counted", "_counters", "_shape", "consumed", "shares", "taken", "version")
+    __slots__ = ("_content", "_counted", "_counters", "_known", "_shape", "consumed", "shares", "taken", "version")
 
     def __init__(self) -> None:
         """Start with nothing held."""
@@ -40,6 +40,8 @@ class PoolUse:
         """Amounts by qualified name of capacity, over all shares of the device."""
         self._counters: Mapping[CounterName, Amount] = {}
         self._counted = -1
+        self._content: Hashable = (frozenset(), ())
+        self._known = 0
         self._shape: PoolShape | None = None
 
     def take(self, given: Given, sign: int, version: int) -> None:
@@ -57,6 +59,13 @@ class PoolUse:
             total[capacity] = Amount(total.get(capacity, 0) + sign * amount)
         if name not in self.shares:
             del self.consumed[name]
+
+    def content(self) -> Hashable:
+        """Return what is held, equal for pools of which the same is held."""
+        if self._known != self.version:
+            amounts = tuple((name, tuple(sorted(self.consumed.get(name, {}).items()))) for name in sorted(self.shares))
+            self._content, self._known = (frozenset(self.taken), amounts), self.version
+        return self._content
 
     def counters(self, shape: PoolShape) -> Mapping[CounterName, Amount]:
         """Return how much of each counter allocated devices consume; a device counts once however many hold it."""

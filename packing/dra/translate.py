@@ -156,6 +156,7 @@ def _units(
         if len(kinds) > 1:
             return None
         kind = kinds.pop()
+        unit: Unit | None
         if kind is PartKind.WHOLE:
             unit = _whole(layout, bits, sub)
         elif kind is PartKind.PARTITION:

@@ -1,0 +1,89 @@
+"""A placement of the core as devices by name, and whether they are free as devices too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from packing.dra.amounts import consumed
+from packing.dra.layout import Layout
+from packing.dra.ledger import Ledger
+from packing.dra.model import Amount, Given, PartKind, SubRequest
+from packing.dra.translate import Combination
+from packing.model import Devices, PartitionRequest, Placement, Request, ShareRequest
+
+Taken = tuple[int, Mapping[str, Amount] | None]
+"""A device by bit, and what is consumed of it where it is shared."""
+
+
+def devices_of(
+    layout: Layout, combination: Combination, requests: Sequence[Request], placement: Placement
+) -> list[list[list[Taken]]]:
+    """Return the devices of a placement, per claim and request of the combination it was translated from."""
+    left = iter(zip(requests, placement.devices, strict=True))
+    claims = []
+    for subs in combination:
+        claim = []
+        for sub in subs:
+            request, devices = next(left)
+            taken = _devices(layout, sub, request, devices)
+            while len(taken) < sub.count:
+                taken += _devices(layout, sub, *next(left))
+            claim.append(taken)
+        claims.append(claim)
+    return claims
+
+
+def _devices(layout: Layout, sub: SubRequest, request: Request, devices: Devices) -> list[Taken]:
+    """Return the devices of one unit."""
+    gpu = devices.gpus[0]
+    if isinstance(request, PartitionRequest):
+        return [(layout.partitions[gpu][devices.profile, devices.start], None)]
+    if isinstance(request, ShareRequest):
+        bit = layout.shares[gpu][request.sharing]
+        return [(bit, consumed(layout.devices[bit], sub.capacity))]
+    assert all(layout.parts[layout.wholes[gpu]].kind is PartKind.WHOLE for gpu in devices.gpus)
+    return [(layout.wholes[gpu], None) for gpu in devices.gpus]
+
+
+def are_free(ledger: Ledger, node: int, taken: Sequence[Taken]) -> bool:
+    """Whether devices of a node are free together: not held, with capacity and counters left."""
+    layout, reach = ledger.inventory.layout(node), ledger.inventory.reach[node]
+    needed: dict[tuple[int, str, str], int] = {}
+    held: dict[tuple[int, str], int] = {}
+    begun: set[int] = set()
+    for bit, amounts in taken:
+        r, _ = layout.place_of(bit)
+        use, device = ledger.in_use.pool(reach[r].pool), layout.devices[bit]
+        if device.name in use.taken:
+            return False
+        for name, amount in (amounts or {}).items():
+            held[bit, name] = held.get((bit, name), 0) + amount
+            before = use.consumed.get(device.name, {}).get(name, 0)
+            if before + held[bit, name] > device.capacity[name].value:
+                return False
+        if bit in begun or (amounts is not None and device.name in use.shares):
+            continue
+        begun.add(bit)
+        for counter_set, counter, amount in device.consumes:
+            needed[r, counter_set, counter] = needed.get((r, counter_set, counter), 0) + amount
+    for (r, counter_set, counter), total in needed.items():
+        shape = reach[r].pool.shape
+        used = ledger.in_use.pool(reach[r].pool).counters(shape).get((counter_set, counter), 0)
+        if used + total > shape.counters[counter_set, counter]:
+            return False
+    return True
+
+
+def givens_of(
+    ledger: Ledger, node: int, claims: Sequence[Sequence[Sequence[Taken]]], names: Sequence[Sequence[str]]
+) -> tuple[tuple[Given, ...], ...]:
+    """Return devices with their names, per claim, under the names of the (sub)requests."""
+    inventory = ledger.inventory
+    return tuple(
+        tuple(
+            Given(name, inventory.device(node, bit), consumed=amounts)
+            for name, taken in zip(requests, devices, strict=True)
+            for bit, amounts in taken
+        )
+        for requests, devices in zip(names, claims, strict=True)
+    )
