@@ -30,6 +30,7 @@ from scheduler.wire import BindingArgs, ExtenderArgs, FilterResult, HostPriority
 log = logging.getLogger(__name__)
 
 EXPLAIN = "/explain/"
+OBSERVED = frozenset({"/healthz", "/readyz", "/metrics"})
 PATH_SHOWN = 200
 
 
@@ -52,10 +53,6 @@ class Verbs(Protocol):
         """Return the nodes where evicting the victims would free the devices."""
         ...
 
-    def explain(self, namespace: str, pod: str) -> object | None:
-        """Return what there is to know of a pod as JSON values, None for a pod that is not there."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
@@ -65,6 +62,8 @@ class Probes:
     """What is not ready yet, in words; nothing when requests can be answered."""
     settings: Mapping[str, object]
     """For /configz; no secrets."""
+    explain: Callable[[str, str], object | None]
+    """(namespace, pod) -> what there is to know of a pod as JSON values, None for a pod that is not there."""
 
 
 class Extender:
@@ -86,6 +85,12 @@ class Extender:
             "/metrics": self._exposition,
             "/configz": lambda: _json(msgspec.json.encode(self._probes.settings)),
         }
+
+    async def observe(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer probes and metrics, and nothing else."""
+        if request.path in OBSERVED and request.method in {"GET", "HEAD"}:
+            return await self.handle(request)
+        return _fault(404, "", f"there are {', '.join(sorted(OBSERVED))} here")
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, whatever it is and whatever fails."""
@@ -160,7 +165,7 @@ class Extender:
         if lacks := self._probes.waits_for():
             return _fault(503, "", f"not ready: waits for {', '.join(lacks)}")
         namespace, pod = map(unquote, parts)
-        found = self._verbs.explain(namespace, pod)
+        found = self._probes.explain(namespace, pod)
         if found is None:
             return _fault(404, "", f"no pod {namespace}/{pod} asks for devices of ours")
         return _json(msgspec.json.encode(found))

@@ -67,6 +67,8 @@ class Settings:
     kubeconfig: Path | None = None
     """None: the service account of the Pod."""
     listen: Address = DEFAULT_ADDRESS
+    observe: Address | None = None
+    """Where probes and metrics are answered too, and nothing else; unlike `listen`, also from outside the Pod."""
     tls: TlsFiles | None = None
     mode: Mode = Mode.ALLOCATE
     drivers: tuple[str, ...] = (DRIVER,)
@@ -84,6 +86,8 @@ class Settings:
     decision_log: Path | None = None
     decision_log_max_mib: int = 100
     log_level: str = "info"
+    version: str = ""
+    """Of Dovetail."""
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -105,7 +109,7 @@ class Settings:
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
 
 
-def parse_listen(text: str) -> Address:
+def parse_address(flag: str, text: str) -> Address:
     """Read HOST:PORT, [IPV6]:PORT or :PORT, which means all addresses."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104 - what the user wrote; TLS is required then
@@ -114,7 +118,7 @@ def parse_listen(text: str) -> Address:
     except ValueError:
         known = False
     if not colon or not known or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
-        raise InvalidInputError(WHAT, "--listen", f"{text!r} is no address such as {DEFAULT_ADDRESS}")
+        raise InvalidInputError(WHAT, flag, f"{text!r} is no address such as {DEFAULT_ADDRESS}")
     return Address(host, int(port))
 
 

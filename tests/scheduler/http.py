@@ -59,8 +59,9 @@ class FirstNode:
     def preempt(self, asked: PreemptionArgs) -> Mapping[str, Victims]:
         return {node: each for node, each in asked.victims.items() if each.uids}
 
-    def explain(self, namespace: str, pod: str) -> object | None:
-        return {"pod": f"{namespace}/{pod}"} if pod == "pod" else None
+
+def explain(namespace: str, pod: str) -> object | None:
+    return {"pod": f"{namespace}/{pod}"} if pod == "pod" else None
 
 
 class Served:
@@ -84,7 +85,7 @@ class Served:
 async def serving(verbs: Verbs | None = None, waits_for: Sequence[str] = ()) -> AsyncIterator[Served]:
     """Serve until the block ends."""
     metrics = Metrics()
-    probes = Probes(waits_for=lambda: waits_for, settings={"mode": "allocate"})
+    probes = Probes(waits_for=lambda: waits_for, settings={"mode": "allocate"}, explain=explain)
     runner = web.ServerRunner(LimitedServer(Extender(verbs or FirstNode(), probes, metrics).handle))
     await runner.setup()
     try:
