@@ -18,6 +18,7 @@ from kube.objects import (
     OpaqueDeviceConfiguration,
     ResourceClaim,
 )
+from kube.pools import PoolKey, Pools
 from kube.quantity import format_quantity
 from kube.resolved import ToAllocate
 from kube.slices import Where
@@ -36,6 +37,17 @@ class Whereabouts(NamedTuple):
 
     where: Where
     binds_to_node: bool = False
+
+
+def whereabouts_in(pools: Pools, device: DeviceId) -> Whereabouts:
+    """Return where a device of a usable pool can be used. Raises LookupError when there is no such device any more."""
+    state = pools.states.get(PoolKey(device.driver, device.pool))
+    if state is not None and state.pool is not None:
+        for at, shape in enumerate(state.pool.shape.devices):
+            if shape.name == device.name:
+                return Whereabouts(state.of(at), shape.binds_to_node)
+    msg = f"device {'/'.join(device)} is no longer published"
+    raise LookupError(msg)
 
 
 def encode_allocation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from kube.cel import SelectorSyntaxError
@@ -44,6 +45,7 @@ def claim_name(claim: ResourceClaim) -> str:
 def read_claim(claim: ResourceClaim, around: Surroundings, sieves: Sieves) -> ToAllocate:
     """Return what an unallocated claim asks. Raises Refusal."""
     reader = _Reader(claim, around, sieves)
+    reader.check_names()
     requests = tuple(reader.request(request) for request in claim.spec.devices.requests)
     _check_size(reader.name, requests)
     constraints = tuple(reader.constraint(at, each) for at, each in enumerate(claim.spec.devices.constraints))
@@ -66,6 +68,21 @@ class _Reader:
         self.classes: dict[str, DeviceClass] = {}
         self._claim, self._around, self._sieves = claim, around, sieves
 
+    def check_names(self) -> None:
+        """Refuse what the API server does not store, for claims that come from a file."""
+        devices = self._claim.spec.devices
+        names = [request.name for request in devices.requests]
+        subs = [f"{each.name}/{sub.name}" for each in devices.requests for sub in each.first_available]
+        for name, times in Counter(names + subs).items():
+            if times > 1:
+                raise Refusal(f"claim {self.name}: request {name} is there {times} times", "give each its own name")
+        users = [(f"constraint {at}", each.requests) for at, each in enumerate(devices.constraints)]
+        users += [(f"config {at}", each.requests) for at, each in enumerate(devices.config)]
+        for user, wanted in users:
+            for name in wanted:
+                if name not in names and name not in subs:
+                    raise Refusal(f"claim {self.name}: {user} is for request {name}, which is not there", "correct it")
+
     def request(self, request: DeviceRequest) -> ClaimRequest:
         where = f"claim {self.name}, request {request.name}"
         if request.exactly is not None:
@@ -83,6 +100,9 @@ class _Reader:
         attribute = constraint.distinct_attribute if distinct else constraint.match_attribute
         if attribute is None:
             raise _unknown(f"claim {self.name}: constraint {at} is of a type")
+        if "/" not in attribute:
+            text = f"claim {self.name}: constraint {at}: attribute {attribute} has no domain"
+            raise Refusal(text, f"write it as domain/{attribute}")
         return Constraint(attribute=attribute, distinct=distinct, requests=frozenset(constraint.requests))
 
     def _alternative(
@@ -127,7 +147,7 @@ class _Reader:
             if selector.cel is None:
                 raise _unknown(f"{where}: selector {at} is of a type")
             try:
-                self._sieves.of((selector.cel.expression,))
+                self._sieves.check(selector.cel.expression)
             except SelectorSyntaxError as fault:
                 text = f"{where}: selector {at} {quoted(selector.cel.expression)} does not compile: {fault}"
                 raise Refusal(text, "correct the expression") from fault
@@ -153,7 +173,9 @@ class _Reader:
 
 
 def _link_of(where: str, opaque: OpaqueDeviceConfiguration | None) -> LinkTerms | None:
-    if opaque is None or opaque.driver != CONFIG_DRIVER:
+    if opaque is None:
+        raise _unknown(f"{where} is of a type")
+    if opaque.driver != CONFIG_DRIVER:
         return None
     try:
         return decode_link(opaque.parameters)

@@ -44,11 +44,12 @@ class SieveFault(Exception):  # noqa: N818 - carries a Fault
 class Sieve:
     """A chain of expressions: those of `parent`, then one more. The chain without any admits every device."""
 
-    def __init__(self, parent: Sieve | None = None, expression: str = "") -> None:
+    def __init__(self, parent: Sieve | None = None, expression: str = "", selector: Selector | None = None) -> None:
+        assert (parent is None) == (selector is None)
         self.parent = parent
         self.expressions: tuple[str, ...] = () if parent is None else (*parent.expressions, expression)
-        self._selector: Selector | None = None if parent is None else compile_selector(expression)
-        self._reads = None if self._selector is None else self._selector.reads
+        self._selector = selector
+        self._reads = None if selector is None else selector.reads
         self._of_shape: WeakKeyDictionary[PoolShape, int | Fault] = WeakKeyDictionary()
         self._of_pool: WeakKeyDictionary[Pool, int | Fault] = WeakKeyDictionary()
         reads_own = self._reads is None or any(name.rpartition("/")[2] in OWN for name in self._reads)
@@ -123,13 +124,20 @@ class Sieves:
 
     def __init__(self, kept: int = KEPT_SIEVES) -> None:
         self._of = lru_cache(maxsize=kept)(self._make)
+        self._compiled = lru_cache(maxsize=kept)(compile_selector)
+
+    def check(self, expression: str) -> None:
+        """Raise SelectorSyntaxError unless an expression compiles."""
+        self._compiled(expression)
 
     def of(self, expressions: tuple[str, ...]) -> Sieve:
         """Return the chain of expressions. Raises SelectorSyntaxError."""
         return self._of(expressions)
 
     def _make(self, expressions: tuple[str, ...]) -> Sieve:
-        return Sieve(self._of(expressions[:-1]), expressions[-1]) if expressions else Sieve()
+        if not expressions:
+            return Sieve()
+        return Sieve(self._of(expressions[:-1]), expressions[-1], self._compiled(expressions[-1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kube.encode import Whereabouts
+from kube.encode import Whereabouts, whereabouts_in
 from kube.nodeselect import selects
 from kube.objects import DeviceClass, Namespace, Node, NodeSelector, ResourceClaim, ResourceSlice
 from kube.pools import Pools
@@ -75,10 +75,7 @@ class Shelf:
         return [pool for pool in self._pools() if pool.driver not in self.drivers]
 
     def whereabouts(self, device: DeviceId) -> Whereabouts:
-        where = self.of_slices.where(device)
-        assert where is not None
-        shapes = [each for pool in self._pools() for each in pool.shape.devices if pool.name == device.pool]
-        return Whereabouts(where, next(each.binds_to_node for each in shapes if each.name == device.name))
+        return whereabouts_in(self.of_slices, device)
 
     def _pools(self) -> list[Pool]:
         states = sorted(self.of_slices.states.items())

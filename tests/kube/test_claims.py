@@ -83,6 +83,9 @@ def test_what_a_request_may_say():
         ([exactly(adminAccess=True)], "asks for adminAccess in a namespace without the label"),
         ([exactly(allocationMode="Some")], "allocation mode Some is one that this version"),
         ([{"name": "gpu"}], "request gpu is of a type that this version"),
+        ([exactly(count=0)], "claim default/claim-1, request gpu: count is 0"),
+        ([exactly("a"), exactly("a")], "claim default/claim-1: request a is there 2 times"),
+        ([{"name": "a", "exactly": {"deviceClassName": DRIVER, "selectors": [{}]}}], "selector 0 is of a type that"),
     ],
 )
 def test_refusals(claims: list[dict[str, Any]], text: str):
@@ -91,6 +94,36 @@ def test_refusals(claims: list[dict[str, Any]], text: str):
     assert text in refusal.text
     assert refusal.remedy
     assert refusal.detail.startswith(refusal.text)
+
+
+@pytest.mark.parametrize(
+    ("devices", "text"),
+    [
+        (
+            {"constraints": [{"requests": ["b"], "matchAttribute": "a.b/c"}]},
+            "constraint 0 is for request b, which is not",
+        ),
+        ({"config": [{"requests": ["gpu/x"]}]}, "config 0 is for request gpu/x, which is not there"),
+        ({"config": [{}]}, "config 0 is of a type that this version"),
+        ({"constraints": [{}]}, "constraint 0 is of a type that this version"),
+        ({"constraints": [{"matchAttribute": "numa"}]}, "constraint 0: attribute numa has no domain"),
+    ],
+)
+def test_refusals_of_constraints_and_configuration(devices: dict[str, Any], text: str):
+    assert text in refused(shelf(claim_of([exactly()], **devices))).text
+
+
+def test_t25_a_claim_that_an_init_container_alone_uses():
+    """HAMi #2640: a GPU of an init container alone was not seen. The pod's list counts, whoever uses its claims."""
+    body = {
+        "metadata": {"name": "pod-1", "namespace": "default", "uid": "u"},
+        "spec": {
+            "containers": [{"name": "main"}],
+            "initContainers": [{"name": "init", "resources": {"claims": [{"name": "gpu"}]}}],
+            "resourceClaims": [{"name": "gpu", "resourceClaimName": "claim-1"}],
+        },
+    }
+    assert len(resolve(shelf(claim()), decoded(body, Pod)).ask.claims) == 1
 
 
 def test_alternatives_count_by_the_smallest():

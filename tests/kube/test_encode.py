@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kube.allocated import given_to
 from kube.encode import FROM_CLAIM, FROM_CLASS, encode_allocation
-from kube.held import held_devices
 from kube.objects import DeviceClass, ResourceClaim, ResourceSlice
 from kube.resolved import ToAllocate
 from packing.dra.model import NANO, Amount, DeviceId, Given
@@ -193,10 +193,10 @@ def test_what_is_encoded_is_read_back():
         result("gpu-3", shareID=share),
     ]
     pool = f"node-1/{DRIVER}"
-    assert held_devices(claim("c", results)) == (
+    assert given_to(claim("c", results)) == (
         Given("gpu", DeviceId(DRIVER, pool, "gpu-0")),
         Given("gpu", DeviceId(DRIVER, pool, "gpu-1"), admin=True),
         Given("gpu", DeviceId(DRIVER, pool, "gpu-2"), consumed={"memory": 2**30 * NANO}),
         Given("gpu", DeviceId(DRIVER, pool, "gpu-3"), consumed={}),
     )
-    assert held_devices(claim("unallocated")) == ()
+    assert given_to(claim("unallocated")) == ()

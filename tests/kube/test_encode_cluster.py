@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from kube.allocated import given_to
 from kube.claims import Claims
 from kube.encode import encode_allocation
 from kube.extended import special_manifest, special_status
-from kube.held import held_devices
 from kube.objects import DeviceClass, Namespace, Node, Pod, ResourceClaim, ResourceSlice
 from kube.quantity import parse_quantity
 from kube.resolved import Resolved
@@ -254,7 +254,7 @@ def test_the_in_tree_scheduler_writes_what_we_encode(bed: Bed, shape: str):
     resolved = bed.resolve(around, bed.testbed.create(pod)[0])
     written = bed.api.wait(claim, lambda stored: "allocation" in stored.get("status", {}))
     allocation = written["status"]["allocation"]
-    given = held_devices(decoded(written, ResourceClaim))
+    given = given_to(decoded(written, ResourceClaim))
     assert alike(bed.encode(around, resolved, given)) == alike(allocation)
 
 
@@ -290,7 +290,7 @@ def test_an_extended_resource_makes_the_claim_that_the_in_tree_scheduler_makes(b
     for field in ("generateName", "namespace", "annotations", "ownerReferences"):
         assert ours["metadata"][field] == claim["metadata"][field]
     assert special_status(status["resourceClaimName"], special.mappings) == status
-    given = held_devices(decoded(claim, ResourceClaim))
+    given = given_to(decoded(claim, ResourceClaim))
     assert alike(bed.encode(around, resolved, given)) == alike(claim["status"]["allocation"])
 
 
