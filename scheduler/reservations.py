@@ -193,6 +193,18 @@ class Reservations:
         others = [each for each in reservation.nodes if each != node]
         return [effect for each in others for effect in self._leave(pod, each)]
 
+    def rename(self, claim: ClaimUid, to: ClaimUid, what: Mapping[NodeName, object]) -> list[Effect]:
+        """Give a planned claim the uid that it got when it was created. `what` it was promised, with that uid."""
+        effects: list[Effect] = []
+        plans = self.plans.pop(claim, {})
+        for node, plan in plans.items():
+            effects.append(Drop(HoldKey(node, claim, PodUid("")), freed=False))
+            effects += [each for pod in plan.pods for each in self._plan(pod, node, to, what[node])]
+            for pod in plan.pods:
+                claims = self.pods[pod].nodes[node]
+                self.pods[pod].nodes[node] = tuple(to if each == claim else each for each in claims)
+        return effects
+
     def write(self, claim: ClaimUid, node: NodeName, base: int) -> None:
         """Take note that an allocation is about to be sent under this resourceVersion."""
         assert claim not in self.writes, "one write of a claim at a time"

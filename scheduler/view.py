@@ -116,6 +116,11 @@ class View:
             self._take(claim)
         return claim
 
+    def listed(self, claim: ResourceClaim) -> None:
+        """Take a claim from a list of our own, which may be ahead of the watch."""
+        if ClaimUid(claim.metadata.uid) not in self._tombs:
+            self._take(claim)
+
     def created(self, claim: ResourceClaim) -> ResourceClaim:
         """Take a claim that we have made, and return it."""
         uid = ClaimUid(claim.metadata.uid)

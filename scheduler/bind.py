@@ -1,0 +1,211 @@
+"""The `bind` verb: writes the devices that were promised into the pod's claims, then the Binding.
+
+Three writes for a pod with one claim from a template (finalizer, allocation with reservation, Binding) and no read, as
+long as nobody else changes the claim. Idempotent by the pod's uid. What may still land is never taken for failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kube.errors import ClusterError, ConflictError, NotFoundError
+from kube.objects import Pod
+from packing.model import NodeName
+from scheduler.claimwriter import ClaimWriter, Written, is_unknown
+from scheduler.faults import BindFault, FinalFault, UnknownFault
+from scheduler.ledger import Ledger
+from scheduler.locks import Locks
+from scheduler.reservations import PodUid
+from scheduler.seams import Writes
+from scheduler.special import Promise, SpecialClaims
+
+log = logging.getLogger(__name__)
+
+
+class Fence(Protocol):
+    """Whether claims may be written."""
+
+    def left(self) -> float:
+        """Return the seconds for which writes are allowed; 0 or less: none."""
+        ...
+
+
+class Promises(Protocol):
+    """Who decides."""
+
+    def promise(self, pod: Pod, node: NodeName) -> Promise:
+        """Return what the pod gets on `node`, after a new decision where it was promised nothing. Raises BindFault."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindSettings:
+    """How long `bind` may take. `answer_s` is well inside kube-scheduler's httpTimeout for the extender."""
+
+    answer_s: float = 10.0
+    write_s: float = 5.0
+    """Of one call of the API server, at most; it is told to give up then too."""
+    least_s: float = 0.5
+    """A write that has less than this is not begun."""
+    binding_settles_s: float = 20.0
+    """A Binding without an answer that does not show after so long has not landed."""
+
+
+class Binder:
+    """Answers `bind`. One run a pod at a time; a repeated call waits for the run that is there."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        writes: Writes,
+        claims: ClaimWriter,
+        *,
+        special: SpecialClaims,
+        promises: Promises,
+        fence: Fence,
+        clock: Callable[[], float],
+        settings: BindSettings = BindSettings(),
+    ) -> None:
+        self.ledger = ledger
+        self.writes = writes
+        self.claims = claims
+        self.special = special
+        self.promises = promises
+        self.fence = fence
+        self.clock = clock
+        self.settings = settings
+        self.locks = Locks()
+        self.closed = False
+        self.unbound: dict[PodUid, float] = {}
+        """Pods whose Binding got no answer, and when that was."""
+        self._running: dict[tuple[PodUid, str], asyncio.Task[str]] = {}
+
+    async def bind(self, namespace: str, name: str, uid: str, node: str) -> str:
+        """Bind a pod to a node with its devices. Returns what went wrong, empty when nothing did."""
+        key = (PodUid(uid), node)
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.create_task(self._run(namespace, name, PodUid(uid), NodeName(node)))
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Begin no more writes, and wait for those that are on their way."""
+        self.closed = True
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    def window(self, until: float) -> float:
+        """Return how long a write may take that must end by `until`. Raises BindFault where there is no time."""
+        fence = 0.0 if self.closed else self.fence.left()
+        if fence < self.settings.least_s:
+            raise BindFault("this replica does not lead, or its lease ends; the pod is tried again")
+        left = until - self.clock()
+        if left < self.settings.least_s:
+            raise BindFault("the API server is slow; the pod is tried again")
+        return min(left, fence, self.settings.write_s)
+
+    async def _run(self, namespace: str, name: str, uid: PodUid, node: NodeName) -> str:
+        until = self.clock() + self.settings.answer_s
+        async with self.locks.of(uid):
+            try:
+                pod = await self._pod(namespace, name, uid, until)
+                if pod.spec.node_name == node:
+                    return ""
+                if pod.spec.node_name:
+                    return f"pod {namespace}/{name} is on node {pod.spec.node_name} already"
+                await self._bind(pod, node, until)
+            except BindFault as fault:
+                log.info("bind failed pod=%s/%s node=%s: %s", namespace, name, node, fault.text)
+                return fault.text
+        return ""
+
+    async def _pod(self, namespace: str, name: str, uid: PodUid, until: float) -> Pod:
+        pod = self.ledger.view.pods.get(uid)
+        if pod is None:
+            try:
+                pod = await self.writes.read_pod(namespace, name, timeout_s=self.window(until))
+            except NotFoundError as error:
+                raise FinalFault(f"pod {namespace}/{name} was deleted") from error
+            except ClusterError as error:
+                raise BindFault(f"pod {namespace}/{name} could not be read: {error}") from error
+        if pod.metadata.uid != uid:
+            raise FinalFault(f"pod {namespace}/{name} was deleted, and another of its name was made")
+        return pod
+
+    async def _bind(self, pod: Pod, node: NodeName, until: float) -> None:
+        uid = PodUid(pod.metadata.uid)
+        promise = self.promises.promise(pod, node)
+        self.ledger.apply(self.ledger.reservations.start(uid, node))
+        written: list[Written] = []
+        try:
+            claims = await self.special.make(pod, node, promise, lambda: self.window(until))
+            async with self.locks.all(claims):
+                for claim in sorted(claims):
+                    each = await self.claims.bring(claim, pod, node, lambda: self.window(until))
+                    written += [each] if each else []
+            await self._binding(pod, node, until)
+        except BindFault as fault:
+            if isinstance(fault, UnknownFault):
+                self.unbound[uid] = self.clock()
+                raise
+            if fault.final:
+                await self._take_back(written, pod)
+            self.ledger.apply(self.ledger.reservations.failed(uid, self.clock()))
+            raise
+        except BaseException:  # cancelled: a Binding may be on its way
+            self.unbound[uid] = self.clock()
+            raise
+
+    async def _binding(self, pod: Pod, node: NodeName, until: float) -> None:
+        name = f"{pod.metadata.namespace}/{pod.metadata.name}"
+        try:
+            await self.writes.bind(pod, node, timeout_s=self.window(until))
+        except ConflictError as error:
+            await self._conflicting(pod, node, str(error), until)
+        except NotFoundError as error:
+            raise FinalFault(f"pod {name} was deleted") from error
+        except ClusterError as error:
+            if is_unknown(error):
+                raise UnknownFault(f"the Binding of pod {name} got no answer: {error}") from error
+            kind = FinalFault if error.status != 429 else BindFault
+            raise kind(f"pod {name} could not be bound: {error}") from error
+
+    async def _conflicting(self, pod: Pod, node: NodeName, text: str, until: float) -> None:
+        """See what the pod has become: bound to our node is what was wanted."""
+        fresh = await self._read_again(pod, until)
+        if fresh.spec.node_name == node:
+            return
+        if fresh.spec.node_name:
+            raise FinalFault(f"pod {_name(pod)} is on node {fresh.spec.node_name} already")
+        raise FinalFault(f"pod {_name(pod)} could not be bound: {text}")
+
+    async def _read_again(self, pod: Pod, until: float) -> Pod:
+        try:
+            fresh = await self.writes.read_pod(pod.metadata.namespace, pod.metadata.name, timeout_s=self.window(until))
+        except NotFoundError as error:
+            raise FinalFault(f"pod {_name(pod)} was deleted") from error
+        except (ClusterError, BindFault) as error:
+            raise UnknownFault(f"pod {_name(pod)} has a node, and could not be read: {error}") from error
+        if fresh.metadata.uid != pod.metadata.uid:
+            raise FinalFault(f"pod {_name(pod)} was deleted, and another of its name was made")
+        return fresh
+
+    async def _take_back(self, written: Sequence[Written], pod: Pod) -> None:
+        """Undo the claims of this call; what cannot be undone now, the janitor does."""
+        until = self.clock() + self.settings.write_s
+        for each in written:
+            claim = each.claim
+            async with self.locks.of(claim.metadata.uid):
+                try:
+                    await self.claims.take_back(each, pod, lambda: self.window(until))
+                except (BindFault, ClusterError) as error:
+                    log.warning("not taken back claim=%s pod=%s: %s", claim.metadata.name, _name(pod), error)
+
+
+def _name(pod: Pod) -> str:
+    return f"{pod.metadata.namespace}/{pod.metadata.name}"

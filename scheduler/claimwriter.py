@@ -1,0 +1,145 @@
+"""Brings one claim of a pod to its devices: joins it where it is allocated, else writes what was promised.
+
+Every write is made under the resourceVersion of what was read, and a write of an allocation that gets no answer is
+reported as lost: its devices stay held until the claim is known to have moved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kube.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
+from kube.nodeselect import selects
+from kube.objects import Pod, ResourceClaim
+from packing.dra.model import ClaimUid
+from packing.model import NodeName
+from scheduler.faults import BindFault, FinalFault
+from scheduler.ledger import Ledger
+from scheduler.portions import Portion
+from scheduler.reservations import PodUid
+from scheduler.seams import Writes
+from scheduler.view import FINALIZER, is_allocated, reserved_pods, version_of
+
+MAX_RESERVED = 256
+MAX_ATTEMPTS = 5
+"""Reads after a conflict: others who write the claim are the claim controller and users, seldom and never for long."""
+
+Encode = Callable[[Portion], Mapping[str, Any]]
+"""What a claim was promised -> its `status.allocation`."""
+Labels = Callable[[NodeName], Mapping[str, str]]
+Window = Callable[[], float]
+"""Seconds that the next write may take; raises BindFault where there is no time for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A claim to which a call of `bind` has added the pod."""
+
+    claim: ResourceClaim
+
+
+class ClaimWriter:
+    """Writes claims. Its callers hold the lock of the claim."""
+
+    def __init__(self, ledger: Ledger, writes: Writes, encode: Encode, labels: Labels) -> None:
+        self.ledger = ledger
+        self.view = ledger.view
+        self.writes = writes
+        self.encode = encode
+        self.labels = labels
+
+    async def bring(self, uid: ClaimUid, pod: Pod, node: NodeName, window: Window) -> Written | None:
+        """Give the pod the claim on `node`; None where it has it. Raises BindFault with the reason."""
+        for _ in range(MAX_ATTEMPTS):
+            claim = self.view.claims.get(uid)
+            if claim is None:
+                raise FinalFault(f"a claim of the pod was deleted after node {node} was chosen")
+            if is_allocated(claim) and pod.metadata.uid in reserved_pods(claim):
+                self._check(claim, node)
+                return None
+            fresh = await self._advance(claim, pod, node, window)
+            if fresh is not None and pod.metadata.uid in reserved_pods(fresh):
+                return Written(fresh)
+        raise BindFault(f"claim {_name(claim)} keeps changing; another attempt follows")
+
+    async def take_back(self, written: Written, pod: Pod, window: Window) -> None:
+        """Remove the pod from a claim, and the devices where nobody else uses it. Raises BindFault or ClusterError."""
+        claim = self.view.claims.get(ClaimUid(written.claim.metadata.uid))
+        if claim is not None and pod.metadata.uid in reserved_pods(claim):
+            self.view.answered(await self.writes.release(claim, [pod.metadata.uid], timeout_s=window()))
+
+    async def _advance(self, claim: ResourceClaim, pod: Pod, node: NodeName, window: Window) -> ResourceClaim | None:
+        """Do the next write that the claim needs; None where it has changed and must be looked at again."""
+        try:
+            if is_allocated(claim):
+                self._check(claim, node)
+                return self.view.answered(await self.writes.join(claim, pod, timeout_s=window()))
+            if FINALIZER not in claim.metadata.finalizers:
+                return self.view.answered(await self.writes.finalize(claim, timeout_s=window()))
+            return await self._allocate(claim, pod, node, window)
+        except ConflictError:
+            await self._again(claim, window)
+            return None
+        except NotFoundError as error:
+            raise FinalFault(f"claim {_name(claim)} was deleted") from error
+        except UnavailableError as error:
+            raise BindFault(f"claim {_name(claim)} could not be written: {error}") from error
+        except ClusterError as error:
+            raise FinalFault(f"claim {_name(claim)} was refused by the API server: {error}") from error
+
+    async def _allocate(self, claim: ResourceClaim, pod: Pod, node: NodeName, window: Window) -> ResourceClaim:
+        uid = ClaimUid(claim.metadata.uid)
+        portion = self.ledger.reservations.what(uid, node)
+        if not isinstance(portion, Portion):
+            raise BindFault(f"the devices of claim {_name(claim)} on node {node} were given up; they are chosen anew")
+        content, timeout_s = self.encode(portion), window()
+        self.ledger.reservations.write(uid, node, version_of(claim))
+        try:
+            fresh = await self.writes.allocate(claim, content, pod, timeout_s=timeout_s)
+        except BaseException as error:
+            refused = isinstance(error, ClusterError) and not is_unknown(error)
+            end = self.ledger.reservations.refused if refused else self.ledger.reservations.lost
+            self.ledger.apply(end(uid))
+            raise
+        return self.view.answered(fresh)
+
+    async def _again(self, claim: ResourceClaim, window: Window) -> None:
+        """Read a claim that has moved on."""
+        fresh = await self._guarded(self.writes.read_claim, claim, window)
+        if fresh.metadata.uid != claim.metadata.uid:
+            raise FinalFault(f"claim {_name(claim)} was deleted, and another of its name was made")
+        self.view.answered(fresh)
+
+    async def _guarded(
+        self, read: Callable[..., Awaitable[ResourceClaim]], claim: ResourceClaim, window: Window
+    ) -> ResourceClaim:
+        try:
+            return await read(claim.metadata.namespace, claim.metadata.name, timeout_s=window())
+        except NotFoundError as error:
+            raise FinalFault(f"claim {_name(claim)} was deleted") from error
+        except ClusterError as error:
+            raise BindFault(f"claim {_name(claim)} could not be read: {error}") from error
+
+    def _check(self, claim: ResourceClaim, node: NodeName) -> None:
+        allocation = claim.status.allocation
+        assert allocation is not None
+        if not selects(allocation.node_selector, node, self.labels(node)):
+            raise FinalFault(f"claim {_name(claim)} was allocated in the meantime, and its devices are not on {node}")
+        if len(reserved_pods(claim)) >= MAX_RESERVED:
+            raise FinalFault(f"claim {_name(claim)} is used by {MAX_RESERVED} pods, no more can")
+
+
+def is_unknown(error: ClusterError) -> bool:
+    """Whether a write that failed so may have been done: no answer, or one that does not say."""
+    return isinstance(error, UnavailableError) and error.status != 429
+
+
+def pod_key(pod: Pod) -> PodUid:
+    """Return the uid of a pod."""
+    return PodUid(pod.metadata.uid)
+
+
+def _name(claim: ResourceClaim) -> str:
+    return f"{claim.metadata.namespace}/{claim.metadata.name}"

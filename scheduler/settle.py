@@ -1,0 +1,130 @@
+"""Ends what is unknown: writes that got no answer, Bindings that got none, and what a former leader left on its way.
+
+A claim is touched, which gives it a new resourceVersion whatever its state: the answer tells whether the write landed,
+and if it had not, it can only get a conflict from now on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from kube.errors import ClusterError, ConflictError, NotFoundError
+from kube.objects import Pod, ResourceClaim
+from packing.dra.model import ClaimUid
+from scheduler.bind import Binder
+from scheduler.faults import BindFault
+from scheduler.reservations import PodUid
+from scheduler.view import FINALIZER, is_allocated
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""Claims that a new leader touches at the same time."""
+
+
+class Settler:
+    """Settles what a binder had to leave open. Every call may fail and be repeated."""
+
+    def __init__(self, binder: Binder) -> None:
+        self.binder = binder
+        self.ledger = binder.ledger
+        self.writes = binder.writes
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ledger.on_unknown = self.soon
+
+    def soon(self, claim: ClaimUid) -> None:
+        """Settle a claim in the background; what fails then is tried again by `all`."""
+        task = asyncio.get_running_loop().create_task(self.claim(claim))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def all(self) -> None:
+        """Try once to settle everything that is unknown."""
+        for claim in self.ledger.reservations.unknown():
+            await self.claim(claim)
+        for pod in list(self.binder.unbound):
+            await self.pod(pod)
+
+    async def claim(self, uid: ClaimUid) -> None:
+        """Try once to find out what became of a write."""
+        async with self.binder.locks.of(uid):
+            claim = self.ledger.view.claims.get(uid)
+            if claim is None or uid not in self.ledger.reservations.unknown():
+                return
+            try:
+                await self._touch(claim)
+            except (ClusterError, BindFault) as error:
+                log.warning("not settled claim=%s/%s: %s", claim.metadata.namespace, claim.metadata.name, error)
+
+    async def pod(self, uid: PodUid) -> None:
+        """Try once to find out whether a Binding landed. One that does not show in time has not."""
+        async with self.binder.locks.of(uid):
+            since, pod = self.binder.unbound.get(uid), self.ledger.view.pods.get(uid)
+            if since is None:
+                return
+            if pod is None or pod.spec.node_name or uid not in self.ledger.reservations.pods:
+                del self.binder.unbound[uid]
+                return
+            if self.binder.clock() - since < self.binder.settings.binding_settles_s:
+                return
+            fresh = await self._read(pod)
+            if fresh is None or fresh.spec.node_name:
+                return  # the watch will tell
+            del self.binder.unbound[uid]
+            self.ledger.apply(self.ledger.reservations.failed(uid, self.binder.clock()))
+
+    async def take_over(self) -> None:
+        """Make what a former leader may have left on its way harmless. Raises ClusterError or BindFault; then again.
+
+        An allocation is written to claims with our finalizer alone: of these, those without one are touched.
+        """
+        claims = await self.writes.list_claims(timeout_s=self._window())
+        for claim in claims:
+            self.ledger.view.listed(claim)
+        left = open_writes(claims)
+        for at in range(0, len(left), AT_ONCE):
+            await asyncio.gather(*map(self._taken_over, left[at : at + AT_ONCE]))
+
+    async def _taken_over(self, claim: ResourceClaim) -> None:
+        async with self.binder.locks.of(claim.metadata.uid):
+            await self._touch(claim)
+
+    async def _touch(self, claim: ResourceClaim) -> None:
+        try:
+            self.ledger.view.answered(await self.writes.touch(claim, timeout_s=self._window()))
+        except NotFoundError:
+            self._gone(claim)
+        except ConflictError:
+            if await self._replaced(claim):
+                self._gone(claim)
+            else:
+                raise
+
+    async def _replaced(self, claim: ResourceClaim) -> bool:
+        try:
+            name = (claim.metadata.namespace, claim.metadata.name)
+            fresh = await self.writes.read_claim(*name, timeout_s=self._window())
+        except NotFoundError:
+            return True
+        return fresh.metadata.uid != claim.metadata.uid
+
+    def _gone(self, claim: ResourceClaim) -> None:
+        self.ledger.apply(self.ledger.reservations.gone(ClaimUid(claim.metadata.uid)))
+
+    async def _read(self, pod: Pod) -> Pod | None:
+        try:
+            name = (pod.metadata.namespace, pod.metadata.name)
+            fresh = await self.writes.read_pod(*name, timeout_s=self._window())
+        except (ClusterError, BindFault):
+            return None
+        return fresh if fresh.metadata.uid == pod.metadata.uid else None
+
+    def _window(self) -> float:
+        return self.binder.window(self.binder.clock() + self.binder.settings.write_s)
+
+
+def open_writes(claims: Sequence[ResourceClaim]) -> list[ResourceClaim]:
+    """Return the claims to which an allocation may be on its way."""
+    return [claim for claim in claims if not is_allocated(claim) and FINALIZER in claim.metadata.finalizers]

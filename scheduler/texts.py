@@ -1,0 +1,21 @@
+"""What kube-scheduler is told of pods that cannot be placed.
+
+Few texts, the same for unchanged state: kube-scheduler joins equal ones into one line of the pod's event, and a text
+that differs each time would wake the pod again. Numbers and names are for `dovetail explain`.
+"""
+
+from __future__ import annotations
+
+NOT_LEADING = "dovetail: this replica has not taken over yet; the pod is tried again"
+NO_DEVICES = "dovetail: no devices free for the claims of the pod (dovetail explain pod says which and why)"
+ALLOCATED_ELSEWHERE = "dovetail: a claim of the pod has its devices on another node"
+
+
+def tied_elsewhere(node: str) -> str:
+    """Return why a pod cannot be bound to another node than the one it is being bound to."""
+    return f"dovetail: the pod is being bound to node {node}"
+
+
+def no_longer_free(node: str) -> str:
+    """Return why a pod that was not promised anything cannot be bound."""
+    return f"dovetail: no devices free any more on node {node}; another node is chosen"
