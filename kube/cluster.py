@@ -8,7 +8,7 @@ what is in use follows every event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from kube.allocated import given_to
 from kube.arrange import Arranger, same_to_us
 from kube.books import Books, HostUse
 from kube.claims import Claims
+from kube.deciding import Decided, Packed
 from kube.gpuattributes import OUR_DRIVER
 from kube.history import LearnedMix
 from kube.kinds import Kind
@@ -38,7 +39,7 @@ from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, ClaimUid, Pool
 from packing.mix import DemandMix
 from packing.model import NodeName
-from packing.policy import DEFAULT_POLICY, Constants, Policy, make_policy
+from packing.policy import DEFAULT_POLICY, Constants, make_policy
 from topology.errors import InvalidInputError
 
 _log = logging.getLogger(__name__)
@@ -61,15 +62,6 @@ class ClusterSettings:
     """Cores and memory are ours to decide too. Else kube-scheduler has done so, and they only tell good from better."""
     ignored_taints: frozenset[str] = frozenset()
     """Keys of device taints that keep other schedulers off, and not us."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Packed:
-    """The cluster as the core has it. Good until the next event."""
-
-    inventory: Inventory
-    ledger: Ledger
-    policy: Policy
 
 
 class Cluster:
@@ -219,23 +211,43 @@ class Cluster:
         self._refresh()
         return self._claims.resolve(pod, self)
 
+    def decide(self, resolved: Resolved, among: Collection[str] | None = None, *, slack: float = 0.0) -> Decided:
+        """Choose node and devices for a pod, changing nothing.
+
+        `among` restricts the nodes. With `slack` (whole GPUs of future demand) the answer also has the next best nodes
+        that lose no more than that beside the best. Cores and memory make nodes better or worse; unless `place_all`
+        is set they refuse none, since kube-scheduler has decided on them before.
+        """
+        return self.packed().decide(resolved, among, slack, self.freed)
+
+    def fits_without(self, resolved: Resolved, node: NodeName, claims: Collection[ClaimUid]) -> bool:
+        """Whether a pod's devices fit on a node once these claims are freed. Leaves everything as it was."""
+        packed = self.packed()
+        with packed.without(claims):
+            return packed.decide(resolved, (node,), 0.0, self.freed).allocation is not None
+
+    @property
+    def freed(self) -> int:
+        """A number that changes whenever something may have made room: until then, what did not fit does not fit."""
+        return self.books.settle()
+
     def packed(self) -> Packed:
         """Return the cluster as the core has it now. Packs it where nodes or pools changed."""
         self._refresh()
         if self._packed is None:
             inventory = self._arranger.arrange(self.store.nodes, self.pool_book, self.drivers)
             ledger = self.books.enter(inventory)
-            self._packed = Packed(inventory, ledger, self._policy(inventory))
+            self._packed = self._pack(inventory, ledger)
         elif self._mix.is_due(len(self.books.pods)):
-            now = self._packed
-            self._packed = Packed(now.inventory, now.ledger, self._policy(now.inventory))
+            self._packed = self._pack(self._packed.inventory, self._packed.ledger)
             self._changes += 1
         return self._packed
 
-    def _policy(self, inventory: Inventory) -> Policy:
+    def _pack(self, inventory: Inventory, ledger: Ledger) -> Packed:
         mix = self._mix.of(self.books, self.store.claims, inventory)
         chosen = self.settings
-        return make_policy(chosen.policy, mix, inventory.fabric, seed=chosen.seed, constants=chosen.constants)
+        policy = make_policy(chosen.policy, mix, inventory.fabric, seed=chosen.seed, constants=chosen.constants)
+        return Packed(inventory, ledger, policy, place_all=chosen.place_all)
 
     def _refresh(self) -> None:
         """Bring pools up to date."""

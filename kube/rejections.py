@@ -6,7 +6,7 @@ kube-scheduler tries all waiting pods again at every event; most of them ask for
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -34,7 +34,7 @@ class Rejections(Generic[T]):
         """Forget all: something was freed, or the cluster is another."""
         self._of.clear()
 
-    def find(self, signature: object, among: Sequence[str] | None) -> T | None:
+    def find(self, signature: object, among: Collection[str] | None) -> T | None:
         """Return the answer to an ask that is known not to fit on any of these nodes (None: on none at all)."""
         if signature is None:
             return None
@@ -46,7 +46,7 @@ class Rejections(Generic[T]):
             return known.everywhere
         return known.among.get(frozenset(among)) if known.among else None
 
-    def keep(self, signature: object, among: Sequence[str] | None, answer: T) -> None:
+    def keep(self, signature: object, among: Collection[str] | None, answer: T) -> None:
         """Remember that an ask does not fit on these nodes (None: on none at all)."""
         if signature is None:
             return

@@ -1,0 +1,124 @@
+"""Decisions on the packed cluster: which node and devices, and what is remembered of asks that did not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kube.rejections import Rejections
+from kube.resolved import Resolved, Way
+from packing.dra.allocate import Allocator, Outcome
+from packing.dra.inventory import Inventory
+from packing.dra.ledger import Ledger
+from packing.dra.model import Allocation, Ask, ClaimUid, SelectorError
+from packing.kernels.arrays import GIGA, Flags
+from packing.policy import Policy
+
+MOST_ALTERNATIVES = 8
+"""Nodes returned where some slack is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """An answer. `allocation` is None where nothing fits, or a selector failed: `fault` then says which and on what.
+
+    `undecided`: without an allocation this is no proof that none exists, since a search ended at its bound. `score`
+    compares nodes for this pod alone. `alternatives` are on other nodes within the slack asked for, best first.
+    """
+
+    allocation: Allocation | None = None
+    score: int = 0
+    undecided: bool = False
+    alternatives: tuple[Allocation, ...] = ()
+    fault: str = ""
+
+
+class Packed:
+    """The cluster as the core has it: good until nodes, pools or the mix change. Follows what is in use."""
+
+    def __init__(self, inventory: Inventory, ledger: Ledger, policy: Policy, *, place_all: bool) -> None:
+        """With `place_all` a node that lacks cores or memory is vetoed."""
+        self.inventory = inventory
+        self.ledger = ledger
+        self.policy = policy
+        self._place_all = place_all
+        self._allocator = Allocator(ledger, policy)
+        self._rejections: Rejections[Decided] = Rejections()
+        self._freed = -1
+
+    def decide(self, resolved: Resolved, among: Collection[str] | None, slack: float, freed: int) -> Decided:
+        """Choose node and devices; see `kube.cluster`. `freed` changes whenever something may have made room."""
+        if freed != self._freed:
+            self._rejections.clear()
+            self._freed = freed
+        answers = []
+        for way in resolved.ways:
+            answer = self._decide(way, among, slack)
+            if answer.allocation is not None:
+                return answer
+            answers.append(answer)
+        first = next((each for each in answers if each.fault), answers[0])
+        return replace(first, undecided=any(each.undecided for each in answers))
+
+    @contextmanager
+    def without(self, claims: Collection[ClaimUid]) -> Iterator[None]:
+        """Let these claims hold nothing for the length of a `with`."""
+        kept, self._rejections = self._rejections, Rejections()
+        try:
+            with self.ledger.without(claims):
+                yield
+        finally:
+            self._rejections = kept
+
+    def _decide(self, way: Way, among: Collection[str] | None, slack: float) -> Decided:
+        ask = way.ask
+        known = self._rejections.find(ask.signature, among)
+        if known is not None:
+            return known
+        answer = self._allocate(ask, self._flags(among), slack)
+        if answer.allocation is None and not answer.undecided:
+            self._reject(ask, among, answer)
+        return answer
+
+    def _reject(self, ask: Ask, among: Collection[str] | None, answer: Decided) -> None:
+        """Remember that an ask does not fit. Where it fits nowhere at all, no list of nodes need be compared again."""
+        if among is not None and ask.signature is not None:
+            everywhere = self._allocate(ask, None, 0)
+            among = among if everywhere.allocation is not None or everywhere.undecided else None
+        self._rejections.keep(ask.signature, among, answer)
+
+    def _allocate(self, ask: Ask, among: Flags | None, slack: float) -> Decided:
+        """Allocate; where cores and memory are not ours to decide, a node is not refused for want of them.
+
+        kube-scheduler has looked at them, with what it assumes of pods that we have not seen bound or gone.
+        """
+        try:
+            outcome = self._outcome(ask, among, slack)
+            if outcome.allocation is None and not self._place_all and (ask.cpu_milli or ask.memory_mib):
+                signature = None if ask.signature is None else ("whatever cores and memory", ask.signature)
+                ask = replace(ask, cpu_milli=0, memory_mib=0, signature=signature)
+                outcome = self._outcome(ask, among, slack)
+        except SelectorError as error:
+            return Decided(fault=str(error))
+        return Decided(
+            allocation=outcome.allocation,
+            score=outcome.score,
+            undecided=outcome.undecided,
+            alternatives=tuple(allocation for allocation, _ in outcome.others),
+        )
+
+    def _outcome(self, ask: Ask, among: Flags | None, slack: float) -> Outcome:
+        most = MOST_ALTERNATIVES if slack else 1
+        return self._allocator.allocate(ask, among, slack=round(slack * GIGA), most=most)
+
+    def _flags(self, names: Collection[str] | None) -> Flags | None:
+        """Return [N] the nodes of these names; None where they are all of them."""
+        if names is None:
+            return None
+        index = self.inventory.fabric.index
+        flags = np.zeros(len(index), dtype=np.bool_)
+        flags[[at for name in names if (at := index.get(name)) is not None]] = True  # type: ignore[call-overload]
+        return None if flags.all() else flags
