@@ -112,6 +112,8 @@ class _Reader:
         device_class = self._class(where, request.device_class_name)
         if request.allocation_mode not in {ALL, EXACT}:
             raise _unknown(f"{where}: allocation mode {request.allocation_mode} is one")
+        if request.derived_attributes:
+            raise _unknown(f"{where}: derivedAttributes is a field")
         if request.allocation_mode == EXACT and request.count < 1:
             raise Refusal(f"{where}: count is {request.count}", "ask for one device or more")
         link = self._link(where, name, device_class)
