@@ -162,6 +162,8 @@ class Field:
         self._searched = way.translation.general & nodes
         self._fast: list[tuple[Demand, Flags, Decision]] = []
         speaks = ledger.inventory.plain & ledger.exact
+        if any(sub.tolerations for claim in way.combination for sub in claim):
+            speaks &= ~ledger.inventory.tainted
         for group in way.translation.groups:
             asked = group.nodes & nodes
             fast = asked & speaks if group.demand.requests else asked

@@ -62,8 +62,7 @@ def units_of(layout: Layout, item: Item, bits: Iterable[int]) -> list[Unit]:
             profile = geometry.index(part.profile) if geometry is not None and geometry.placeable else NONE
             units.append((PartitionRequest(profile=part.profile), gpu, profile, part.start))
         else:
-            r, _ = layout.place_of(bit)
-            compute, memory = share_amounts(layout.pools[r].driver, item.takes.get(bit, {}))
+            compute, memory = share_amounts(item.takes.get(bit, {}))
             if compute or memory:
                 share = ShareRequest(compute_milli=compute, memory_mib=memory, sharing=part.sharing)
                 units.append((share, gpu, NONE, NONE))

@@ -14,7 +14,7 @@ import numpy as np
 
 from packing.dra.inuse import positions
 from packing.dra.layout import Layout, layout_of
-from packing.dra.model import DeviceId, Effect, Pool, Reach
+from packing.dra.model import DeviceId, Effect, Reach
 from packing.fabric import Fabric
 from packing.kernels.arrays import Flags, Ints
 from packing.model import NodeName
@@ -34,9 +34,10 @@ class Located:
 class Inventory:
     """Nodes as the fabric has them, in its order, and what each reaches.
 
-    `plain` [N]: nodes whose GPUs are exactly what the core takes them for and have no taint that keeps pods away, so
-    that `place()` speaks for their devices too. `unready` [N]: nodes that reach a pool whose slices are incomplete or
-    invalid, on which nothing may be asked for with `All`.
+    `plain` [N]: nodes whose GPUs are exactly what the core takes them for, so that `place()` speaks for their devices
+    too; taints that keep pods away are on all devices of a GPU, which is unhealthy to the core. `tainted` [N]: nodes
+    with such taints, which a toleration brings back. `unready` [N]: nodes that reach a pool whose slices are incomplete
+    or invalid, on which nothing may be asked for with `All`.
     """
 
     fabric: Fabric
@@ -44,6 +45,7 @@ class Inventory:
     layouts: tuple[Layout, ...]
     layout_at: Ints
     plain: Flags
+    tainted: Flags
     unready: Flags
 
     def __repr__(self) -> str:
@@ -100,6 +102,7 @@ def build_inventory(
         key = (
             int(fabric.arrays.node_shape[n]),
             node.mig_mode,
+            node.unhealthy,
             *((id(one.pool.shape), one.mask, one.local) for one in reached),
         )
         if key not in layouts:
@@ -107,8 +110,10 @@ def build_inventory(
             found.append(layout_of(node, key[0], reached))  # type: ignore[arg-type]
         at.append(layouts[key])
         arranged.append(reached)
-    clean = [
-        found[i].plain and not any(_is_tainted(one) for one in reached) for i, reached in zip(at, arranged, strict=True)
+    tainted = [_tainted(found[i], reached) for i, reached in zip(at, arranged, strict=True)]
+    plain = [
+        found[i].plain and _kept_off(found[i], bits) == _with_devices(found[i], node.unhealthy)
+        for i, bits, node in zip(at, tainted, fabric.nodes, strict=True)
     ]
     missing = frozenset(unready)
     return Inventory(
@@ -116,7 +121,8 @@ def build_inventory(
         reach=tuple(arranged),
         layouts=tuple(found),
         layout_at=np.array(at, dtype=np.int64),
-        plain=np.array(clean, dtype=np.bool_),
+        plain=np.array(plain, dtype=np.bool_),
+        tainted=np.array([bits != 0 for bits in tainted], dtype=np.bool_),
         unready=np.array([node.name in missing for node in fabric.nodes], dtype=np.bool_),
     )
 
@@ -128,12 +134,25 @@ def _in_tree(reach: Reach) -> tuple[bool, str, str]:
     return waits, reach.pool.driver, reach.pool.name
 
 
-def _is_tainted(reach: Reach) -> bool:
-    """Whether a GPU that the node reaches has a taint that keeps pods away."""
-    pool: Pool = reach.pool
-    return any(
-        reach.mask >> at & 1
-        and pool.shape.devices[at].part is not None
-        and any(taint.effect is not Effect.NONE for taint in taints)
-        for at, taints in pool.tainted.items()
-    )
+def _tainted(layout: Layout, reached: tuple[Reach, ...]) -> int:
+    """Return the GPUs of ours, and parts of them, with a taint that keeps pods away, bit mask."""
+    bits = 0
+    for one, start in zip(reached, layout.starts, strict=True):
+        for at, taints in one.pool.tainted.items():
+            if start + at in layout.parts and any(taint.effect is not Effect.NONE for taint in taints):
+                bits |= 1 << (start + at)
+    return bits
+
+
+def _kept_off(layout: Layout, tainted: int) -> frozenset[int] | None:
+    """Return the GPUs all of whose devices are tainted; None where of some GPU only some are."""
+    if not tainted:
+        return frozenset()
+    some = {part.gpu for bit, part in layout.parts.items() if tainted >> bit & 1}
+    spared = {part.gpu for bit, part in layout.parts.items() if not tainted >> bit & 1}
+    return None if some & spared else frozenset(some)
+
+
+def _with_devices(layout: Layout, gpus: frozenset[int]) -> frozenset[int]:
+    """Return the GPUs that have devices at all."""
+    return gpus & {part.gpu for part in layout.parts.values()} if gpus else gpus

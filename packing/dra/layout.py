@@ -115,7 +115,9 @@ def _agrees(node: Node, layout: Layout, gpu: int) -> bool:
     cut = divided and node.mig_mode is not MigMode.DISABLED
     runs = not (divided and node.mig_mode is MigMode.ENABLED)
     parts, shares = layout.partitions.get(gpu, {}), layout.shares.get(gpu, {})
-    if gpu in node.unhealthy or bool(parts) != cut or (gpu in layout.wholes) != runs or (shares and not runs):
+    if not (gpu in layout.wholes or parts or shares):
+        return gpu in node.unhealthy
+    if bool(parts) != cut or (gpu in layout.wholes) != runs or (shares and not runs):
         return False
     alone = [layout.wholes[gpu]] if runs else []
     alone += shares.values()

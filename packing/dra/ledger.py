@@ -35,7 +35,7 @@ Unit = tuple[Request, Devices]
 
 MEMORY_CAPACITY = "memory"
 COMPUTE_CAPACITY = "computeMilli"
-"""Capacities of a share, in the domain of its driver (docs/devices.md)."""
+"""Capacities of a share, as our driver publishes them (docs/devices.md)."""
 
 
 class Ledger:
@@ -223,11 +223,10 @@ def part_unit(part: GpuPart, given: Given) -> Unit:
     if part.kind is PartKind.PARTITION:
         devices = Devices(gpus=(part.gpu,), profile=part.profile, start=part.start)
         return PartitionRequest(profile=part.profile), devices
-    compute, memory = share_amounts(given.device.driver, given.consumed or {})
+    compute, memory = share_amounts(given.consumed or {})
     return ShareRequest(compute_milli=compute, memory_mib=memory, sharing=part.sharing), Devices(gpus=(part.gpu,))
 
 
-def share_amounts(driver: str, consumed: Mapping[str, Amount]) -> tuple[int, int]:
+def share_amounts(consumed: Mapping[str, Amount]) -> tuple[int, int]:
     """Return (thousandths of a GPU, MiB) of a share by its consumed capacity."""
-    compute = consumed.get(f"{driver}/{COMPUTE_CAPACITY}", Amount(0))
-    return whole(compute), mib(consumed.get(f"{driver}/{MEMORY_CAPACITY}", Amount(0)))
+    return whole(consumed.get(COMPUTE_CAPACITY, Amount(0))), mib(consumed.get(MEMORY_CAPACITY, Amount(0)))

@@ -211,10 +211,9 @@ def _share(layout: Layout, bits: list[int], sub: SubRequest) -> Unit | None:
         return None
     asks = set()
     for bit in bits:
-        r, _ = layout.place_of(bit)
         amounts = consumed(layout.devices[bit], sub.capacity)
         assert amounts is not None
-        asks.add((layout.parts[bit].sharing, share_amounts(layout.pools[r].driver, amounts)))
+        asks.add((layout.parts[bit].sharing, share_amounts(amounts)))
     if len(asks) > 1:
         return None
     sharing, (compute, memory) = asks.pop()
