@@ -1,0 +1,104 @@
+"""Device selectors: compile once, then ask of each device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kube.cel.checker import check
+from kube.cel.errors import SelectorFault, SelectorSyntaxError
+from kube.cel.frame import Eval, Frame
+from kube.cel.lib.quantity import Quantity
+from kube.cel.lib.semver import parse as parse_version
+from kube.cel.parser import parse
+from kube.cel.plan import plan
+from kube.cel.reads import names_read
+from kube.cel.validate import validate
+from kube.cel.values import Map, Optional, Value
+from packing.dra.model import Attribute, AttributeKind
+
+MAX_BYTES = 10 * 1024
+"""Longest expression that the API takes (CELSelectorExpressionMaxLength)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selector:
+    """A compiled expression. `reads`: qualified names of what it can read of a device beside its driver; None: any."""
+
+    expression: str
+    reads: frozenset[str] | None
+    _evaluate: Eval
+
+    def matches(
+        self,
+        driver: str,
+        attributes: Mapping[str, Attribute],
+        capacity: Mapping[str, int],
+        multiple: bool,  # noqa: FBT001
+    ) -> bool:
+        """Tell whether a device matches. Names are qualified, capacities in nano-units.
+
+        Raises SelectorFault where the evaluation fails; for the API server, too, that is no mere "does not match".
+        """
+        return self.evaluate(driver, attributes, capacity, multiple=multiple)[0]
+
+    def evaluate(
+        self, driver: str, attributes: Mapping[str, Attribute], capacity: Mapping[str, int], *, multiple: bool
+    ) -> tuple[bool, int]:
+        """Return whether a device matches, and the cost of finding out in the API server's units."""
+        device = Map.of_strings(
+            {
+                "driver": driver,
+                "allowMultipleAllocations": multiple,
+                "attributes": _domains(driver, {name: _value(name, one) for name, one in attributes.items()}),
+                "capacity": _domains(driver, {name: Quantity.of_nano(nano) for name, nano in capacity.items()}),
+            }
+        )
+        frame = Frame((device,))
+        try:
+            result = self._evaluate(frame)
+            frame.check()
+        except RecursionError:
+            raise SelectorFault("the expression is nested too deeply") from None
+        while type(result) is Optional and result.held:
+            result = result.held[0]
+        if type(result) is not bool:
+            raise SelectorFault(f"the result is no bool but {result!r}")
+        return result, frame.cost
+
+
+@lru_cache(maxsize=4096)
+def compile(expression: str, *, lists: bool = False) -> Selector:  # noqa: A001
+    """Compile an expression as the API server does. `lists`: attributes may be lists (gate DRAListTypeAttributes).
+
+    Raises SelectorSyntaxError, with position and reason, for an expression that it would refuse.
+    """
+    size = len(expression.encode(errors="replace"))
+    if size > MAX_BYTES:
+        raise SelectorSyntaxError(f"the expression has {size} bytes, and no more than {MAX_BYTES} are allowed")
+    try:
+        tree = parse(expression)
+        check(tree, expression, lists=lists)
+        validate(tree, expression)
+        return Selector(expression, names_read(tree), plan(tree, expression))
+    except RecursionError:
+        raise SelectorSyntaxError("the expression is nested too deeply") from None
+
+
+def _domains(driver: str, values: dict[str, Value]) -> Map:
+    domains: dict[str, dict[str, Value]] = {}
+    for name, value in values.items():
+        domain, slash, own = name.partition("/")
+        domains.setdefault(domain if slash else driver, {})[own if slash else domain] = value
+    return Map.of_strings({domain: Map.of_strings(held) for domain, held in domains.items()}, total=True)
+
+
+def _value(name: str, attribute: Attribute) -> Value:
+    values: tuple[Value, ...] = attribute.values
+    if attribute.kind is AttributeKind.VERSION:
+        try:
+            values = tuple(parse_version(text) for text in values)
+        except SelectorFault as fault:
+            raise SelectorFault(f"attribute {name}: {fault}") from None
+    return values if attribute.is_list else values[0]
