@@ -28,6 +28,11 @@ class GpuDevices:
     """Bit per position in the pool shape."""
 
     @property
+    def is_fixed_in_mig(self) -> bool:
+        """Whether it is published in partitions alone."""
+        return bool(self.partitions) and self.whole is None and not self.shares
+
+    @property
     def any(self) -> DeviceShape:
         """Return the device that says most: the whole GPU, else some part of it."""
         return self.whole or next(iter((*self.partitions.values(), *self.shares.values())))

@@ -32,7 +32,7 @@ def machine_of(driver: str, gpus: Mapping[int, GpuDevices], count: int, faults: 
     """Return the machine that these GPUs (by index, of `count`) make up; what had to be mended is added to `faults`.
 
     Two ends that differ in their links, or in their distance, get what both can use: the fewer, the farther. A GPU
-    that is not published is linked as its peers say.
+    that is not published is linked as its peers say; one that is fixed in MIG mode has left the NVLink graph.
     """
     said = {index: gpu.any.attributes for index, gpu in gpus.items()}
     products = [text(said[index], f"{driver}/productName") if index in said else "" for index in range(count)]
@@ -56,7 +56,7 @@ def machine_of(driver: str, gpus: Mapping[int, GpuDevices], count: int, faults: 
             )
             for index in range(count)
         ),
-        nvlink=_nvlink(driver, said, count, faults),
+        nvlink=_nvlink(driver, gpus, count, faults),
         pcie=PcieFacts(
             generation=PCIE_GENERATION.get(text(first, f"{driver}/architecture"), UNKNOWN_GENERATION),
             levels=_levels(driver, said, count),
@@ -75,25 +75,29 @@ def gpu_count(driver: str, gpus: Mapping[int, GpuDevices]) -> int:
     return count
 
 
-def _nvlink(driver: str, said: Mapping[int, Mapping[str, Attribute]], count: int, faults: list[str]) -> NvlinkFacts:
-    rows = {index: _links(text(attributes, f"{driver}/nvlinkPeers"), count) for index, attributes in said.items()}
+def _nvlink(driver: str, gpus: Mapping[int, GpuDevices], count: int, faults: list[str]) -> NvlinkFacts:
+    wholes = {index: gpu.whole.attributes for index, gpu in gpus.items() if gpu.whole is not None}
+    rows = {index: _links(text(attributes, f"{driver}/nvlinkPeers"), count) for index, attributes in wholes.items()}
+    in_mig = [index for index, gpu in gpus.items() if gpu.is_fixed_in_mig]
     matrix = [[0] * count for _ in range(count)]
     for i, j in _pairs(count):
+        if i in in_mig or j in in_mig:
+            continue
         one, other = (rows[i][j] if i in rows else None), (rows[j][i] if j in rows else None)
         if one is not None and other is not None and one != other:
             faults.append(f"GPUs {i} and {j} publish {one} and {other} NVLinks between them; {min(one, other)} count")
         known = [links for links in (one, other) if links is not None]
         matrix[i][j] = matrix[j][i] = min(known, default=0)
-    linked = [index for index in said if any(matrix[index])]
-    speeds = {number(said[index], f"{driver}/nvlinkMBps", 0) for index in linked}
+    linked = [attributes for index, attributes in wholes.items() if any(matrix[index])]
+    speeds = {number(attributes, f"{driver}/nvlinkMBps", 0) for attributes in linked}
     if len(speeds) > 1:
         faults.append(f"GPUs publish NVLinks of {', '.join(map(str, sorted(speeds)))} MB/s; the slowest counts")
-    switched = bool(linked) and all(truth(said[index], f"{driver}/nvswitch") for index in linked)
+    switched = bool(linked) and all(truth(attributes, f"{driver}/nvswitch") for attributes in linked)
     kind = LinkKind.NVSWITCH if switched else LinkKind.DIRECT if linked else LinkKind.NONE
     return NvlinkFacts(
         kind=kind,
-        links_per_gpu=max((number(attributes, f"{driver}/nvlinkLinks", 0) for attributes in said.values()), default=0),
-        gbyte_s_per_link_per_direction=min(speeds, default=0) / 1000,
+        links_per_gpu=max((number(attributes, f"{driver}/nvlinkLinks", 0) for attributes in linked), default=0),
+        gbyte_s_per_link_per_direction=max(min(speeds, default=0), 0) / 1000,
         matrix=tuple(map(tuple, matrix)),
     )
 

@@ -118,11 +118,11 @@ def _mig_mode(
 def _mode(gpu: GpuDevices) -> MigMode:
     if not gpu.partitions:
         return MigMode.DISABLED
-    return MigMode.DYNAMIC if gpu.whole or gpu.shares else MigMode.ENABLED
+    return MigMode.ENABLED if gpu.is_fixed_in_mig else MigMode.DYNAMIC
 
 
 def _is_absent(gpu: GpuDevices) -> bool:
-    return gpu.whole is None and _mode(gpu) is not MigMode.ENABLED
+    return gpu.whole is None and not gpu.is_fixed_in_mig
 
 
 def _model(driver: str, gpu: GpuDevices, geometry: MigGeometry | None) -> GpuModel:
