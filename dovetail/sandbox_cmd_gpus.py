@@ -1,4 +1,4 @@
-"""Simulated GPU nodes of a sandbox: from `4xhgx-h100-8` to Nodes, ResourceSlices and DeviceClasses. Pure."""
+"""Simulated GPU nodes of a sandbox: from `4xhgx-h100-8` to Nodes, ResourceSlices and DeviceClasses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dra_driver.publish import DRIVER_NAME, resource_slices
+import yaml
+
+from dovetail.shipped import shipped
+from dra_driver.publish import resource_slices
 from dra_driver.simulated import simulated_gpus
 from sandbox import objects
 from topology.catalog import machine, machine_names
@@ -89,17 +92,4 @@ def slice_manifests(nodes: Mapping[str, int], uids: Mapping[str, str], version: 
 
 def class_manifests() -> list[Manifest]:
     """Return the DeviceClasses: whole GPUs, MIG partitions, and each way of sharing."""
-
-    def device_class(name: str, condition: str) -> Manifest:
-        return objects.device_class(name, DRIVER_NAME, f'device.attributes["{DRIVER_NAME}"].{condition}')
-
-    shares = [device_class(f"{sharing}.{DRIVER_NAME}", f'type == "share" && {_is(sharing)}') for sharing in Sharing]
-    return [
-        device_class(DRIVER_NAME, 'type == "gpu"'),
-        device_class(f"mig.{DRIVER_NAME}", 'type == "mig"'),
-        *shares,
-    ]
-
-
-def _is(sharing: Sharing) -> str:
-    return f'device.attributes["{DRIVER_NAME}"].sharing == "{sharing}"'
+    return list(yaml.safe_load_all(shipped("manifests", "scheduler", "classes", "deviceclasses.yaml").read_text()))
