@@ -53,10 +53,10 @@ class Access:
             self._read_s = time.monotonic()
         return self._header
 
-    async def renew(self) -> None:
-        """Read token and certificate again, since the API server does not know the user. Raises ClusterError."""
-        if time.monotonic() - self._read_s < 1.0:
-            return  # someone else just did
+    async def renew(self, refused: str | None) -> None:
+        """Read token and certificate again, since the API server did not know who `refused` is. Raises ClusterError."""
+        if refused != self._header:
+            return  # another call was refused before, and did it
         self._facts = await asyncio.to_thread(_read, self._kubeconfig, self._context)
         if self._facts.cert_file:
             self.tls.load_cert_chain(self._facts.cert_file, self._facts.key_file)

@@ -7,6 +7,7 @@ long it may take (`timeout`), and the client waits a little longer than that.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -96,6 +97,7 @@ class ApiClient:
         """Yield changes after a resourceVersion, and bookmarks, until the API server ends the watch after `duration_s`.
 
         Raises GoneError where the resourceVersion is too old, UnavailableError after `silence_s` without a byte.
+        Who stops before the end closes it (contextlib.aclosing).
         """
         query = selection.query() | {
             "watch": "true",
@@ -104,11 +106,13 @@ class ApiClient:
             "timeoutSeconds": str(duration_s),
         }
         decode = decoder(kind).event
-        async for line in self._transport.lines(kind.path(selection.namespace), query, silence_s=silence_s):
-            event = decode(line)
-            if not isinstance(event, Event):
-                raise fault_of(int(event.get("code") or 500), event, f"watch {kind.plural}")
-            yield event
+        path = kind.path(selection.namespace)
+        async with aclosing(self._transport.lines(path, query, silence_s=silence_s)) as lines:
+            async for line in lines:
+                event = decode(line)
+                if not isinstance(event, Event):
+                    raise fault_of(int(event.get("code") or 500), event, f"watch {kind.plural}")
+                yield event
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """Return an object as a struct."""

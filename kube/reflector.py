@@ -22,6 +22,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -135,15 +136,17 @@ class Reflector(Generic[T]):
         low, high = self._settings.watch_s
         self.progress.watches += 1
         heard = 0
-        async for event in self._client.watch(
+        watch = self._client.watch(
             self._served,
             self._version,
             self._selection,
             duration_s=self._draw.randint(low, high),
             silence_s=self._settings.silence_s,
-        ):
-            self._take(event)
-            heard += 1
+        )
+        async with aclosing(watch) as events:
+            async for event in events:
+                self._take(event)
+                heard += 1
         if not heard and self._clock() - began_s < self._settings.first_delay_s:
             raise UnavailableError(f"watch {self._kind.plural}: ended as soon as it began")
         self._faults_in_a_row = 0

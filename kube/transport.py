@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import socket
+import weakref
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from kube.errors import BY_STATUS, ClusterError, UnavailableError
 GRACE_S = 2.0
 """How much longer than the API server we wait, so that its word arrives and not our time-out."""
 CONNECT_S = 5.0
+CLOSE_S = 1.0
 MAX_LINE = 64 << 20
 """Bytes of one watch event. etcd stores 1.5 MiB; a line without end must not fill the memory."""
 DEAD_AFTER_S = 30
@@ -36,11 +38,12 @@ class Transport:
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def open(self) -> None:
         """Make the session, in the running event loop."""
         connector = aiohttp.TCPConnector(
-            ssl=self._access.tls, limit=0, keepalive_timeout=60, socket_factory=_socket_that_notices
+            ssl=self._access.tls, limit=0, keepalive_timeout=60, socket_factory=self._connected
         )
         agent = f"dovetail/{importlib.metadata.version('dovetail')}"
         # Compression would cost both sides more than it saves the network between them.
@@ -48,9 +51,18 @@ class Transport:
         self._session = aiohttp.ClientSession(connector=connector, headers=headers)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and wait for them to be: TLS says goodbye after aiohttp believes it is over."""
         if self._session is not None:
             await self._session.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while any(each.fileno() >= 0 for each in self._sockets):
+                    await asyncio.sleep(CLOSE_S / 100)
+
+    def _connected(self, address: Any) -> socket.socket:  # noqa: ANN401 - a tuple of getaddrinfo
+        made = _socket_that_notices(*address[:3])
+        self._sockets.add(made)
+        return made
 
     async def call(
         self,
@@ -122,7 +134,7 @@ class Transport:
         fault = fault_of(answer.status, status, what, answer.headers.get("Retry-After"))
         if answer.status == 401:
             with contextlib.suppress(ClusterError):
-                await self._access.renew()
+                await self._access.renew(answer.request_info.headers.get("Authorization"))
         raise fault
 
 
@@ -163,9 +175,8 @@ async def _lines(chunks: Any, what: str) -> AsyncGenerator[bytes, None]:  # noqa
             raise UnavailableError(f"{what}: an event of more than {MAX_LINE} bytes")
 
 
-def _socket_that_notices(address: Any) -> socket.socket:  # noqa: ANN401 - a tuple of getaddrinfo
+def _socket_that_notices(family: int, kind: int, protocol: int) -> socket.socket:
     """Return a socket that notices within half a minute that the machine at the other end is gone."""
-    family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -208,12 +209,12 @@ def test_a_watch_that_is_cut_is_unavailable(testbed: Testbed, proxy: ApiProxy) -
     async def work(client: ApiClient) -> None:
         here = Selection(namespace=testbed.namespace)
         (page,) = [page async for page in client.list_pages(CLAIMS, here)]
-        watch = client.watch(CLAIMS, page.metadata.resource_version, here)
-        testbed.api.create(claim(testbed))
-        assert (await anext(watch)).type == "ADDED"
-        proxy.cut()
-        with pytest.raises(UnavailableError, match="no answer"):
-            await anext(watch)
+        async with aclosing(client.watch(CLAIMS, page.metadata.resource_version, here)) as watch:
+            testbed.api.create(claim(testbed))
+            assert (await anext(watch)).type == "ADDED"
+            proxy.cut()
+            with pytest.raises(UnavailableError, match="no answer"):
+                await anext(watch)
 
     with_client(proxy.kubeconfig, work)
 

@@ -16,7 +16,7 @@ from kube.objects import Namespace, ResourceSlice
 from kube.reflector import Reflector, ReflectorSettings
 from sandbox import objects
 from sandbox.api import Manifest
-from sandbox.chaos.faults import Answer, Delay, Fault, Match, Reset
+from sandbox.chaos.faults import Action, Answer, Delay, Fault, Match, Reset
 from sandbox.chaos.proxy import ApiProxy
 from sandbox.testbed import Testbed
 from tests.kube.picture import PATIENCE_S, QUICK, Picture, custom_kind, following, started
@@ -80,9 +80,9 @@ def test_a_watch_that_is_cut_goes_on_where_it_was(testbed: Testbed, proxy: ApiPr
         picture = Picture()
         reflector = started(tasks, of_claims(client, testbed, picture))
         await reflector.synced.wait()
-        for round_ in range(3):
-            testbed.api.create(claim(testbed, f"claim-{round_}"))
-            await picture.until(lambda wanted=round_ + 1: len(picture.known) == wanted)
+        for number in range(3):
+            testbed.api.create(claim(testbed, f"claim-{number}"))
+            await picture.until(lambda: f"claim-{number}" in picture.known)  # noqa: B023 - awaited at once
             proxy.cut(WATCHES)
         testbed.api.create(claim(testbed, "last"))
         await picture.until(lambda: "last" in picture.known)
@@ -161,7 +161,14 @@ def test_a_silent_watch_is_taken_up_anew(testbed: Testbed, proxy: ApiProxy) -> N
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_goes_wrong_the_picture_becomes_what_is_stored(testbed: Testbed, proxy: ApiProxy, seed: int) -> None:
     draw = random.Random(seed)
-    actions = (Answer(410), Answer(429, retry_after_s=0), Answer(500), Answer(503), Reset(), Delay(0.05))
+    actions: tuple[Action, ...] = (
+        Answer(410),
+        Answer(429, retry_after_s=0),
+        Answer(500),
+        Answer(503),
+        Reset(),
+        Delay(0.05),
+    )
     faults = [
         Fault(match=BOTH, action=action, probability=0.15, seed=seed * 100 + number)
         for number, action in enumerate(actions)
