@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from kube.cel import SelectorSyntaxError
+from kube.cel import compile as compile_selector
 from kube.linkwish import CONFIG_DRIVER, LinkTerms, decode_link
 from kube.objects import (
     DeviceClass,
@@ -149,7 +150,7 @@ class _Reader:
             if selector.cel is None:
                 raise _unknown(f"{where}: selector {at} is of a type")
             try:
-                self._sieves.check(selector.cel.expression)
+                compile_selector(selector.cel.expression)
             except SelectorSyntaxError as fault:
                 text = f"{where}: selector {at} {quoted(selector.cel.expression)} does not compile: {fault}"
                 raise Refusal(text, "correct the expression") from fault

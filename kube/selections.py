@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from kube.cel import Selector, SelectorFault
 from kube.cel import compile as compile_selector
 from kube.devices import OWN
-from packing.dra.model import Attribute, DeviceId, Pool, PoolShape, SelectorError
+from packing.dra.model import Amount, Attribute, DeviceId, DeviceShape, Pool, PoolShape, SelectorError
 
 KEPT_SIEVES = 512
 """Distinct chains of expressions that are remembered. Each holds a mask per pool shape, at worst one per pool."""
@@ -44,12 +44,11 @@ class SieveFault(Exception):  # noqa: N818 - carries a Fault
 class Sieve:
     """A chain of expressions: those of `parent`, then one more. The chain without any admits every device."""
 
-    def __init__(self, parent: Sieve | None = None, expression: str = "", selector: Selector | None = None) -> None:
-        assert (parent is None) == (selector is None)
+    def __init__(self, parent: Sieve | None = None, expression: str = "") -> None:
         self.parent = parent
         self.expressions: tuple[str, ...] = () if parent is None else (*parent.expressions, expression)
-        self._selector = selector
-        self._reads = None if selector is None else selector.reads
+        self._selector: Selector | None = None if parent is None else compile_selector(expression)
+        self._reads = None if self._selector is None else self._selector.reads
         self._of_shape: WeakKeyDictionary[PoolShape, int | Fault] = WeakKeyDictionary()
         self._of_pool: WeakKeyDictionary[Pool, int | Fault] = WeakKeyDictionary()
         reads_own = self._reads is None or any(name.rpartition("/")[2] in OWN for name in self._reads)
@@ -109,14 +108,22 @@ class Sieve:
         if self._reads is None:
             return None
         device = pool.shape.devices[at]
-        capacity = tuple(sorted((name, each.value) for name, each in device.capacity.items()))
-        return (device.multiple, capacity, *(pool.attribute(at, name) for name in sorted(self._reads)))
+        attributes = [pool.attribute(at, name) for name in self._reads]
+        return (device.multiple, *attributes, *(_amount(device, pool.driver, name) for name in self._reads))
 
     def _passes(self, pool: Pool, at: int) -> bool:
         assert self._selector is not None
         device, own = pool.shape.devices[at], pool.identity[at]
         attributes: Mapping[str, Attribute] = {**device.attributes, **own} if own else device.attributes
-        return self._selector.matches(pool.driver, attributes, device.capacity, device.multiple)
+        capacity = {name: each.value for name, each in device.capacity.items()}
+        return self._selector.matches(pool.driver, attributes, capacity, device.multiple)
+
+
+def _amount(device: DeviceShape, driver: str, name: str) -> Amount | None:
+    """Return a capacity by its qualified name, under which it may be published or without the driver's domain."""
+    domain, _, own = name.rpartition("/")
+    capacity = device.capacity.get(name) or (device.capacity.get(own) if domain == driver else None)
+    return None if capacity is None else capacity.value
 
 
 class Sieves:
@@ -124,11 +131,6 @@ class Sieves:
 
     def __init__(self, kept: int = KEPT_SIEVES) -> None:
         self._of = lru_cache(maxsize=kept)(self._make)
-        self._compiled = lru_cache(maxsize=kept)(compile_selector)
-
-    def check(self, expression: str) -> None:
-        """Raise SelectorSyntaxError unless an expression compiles."""
-        self._compiled(expression)
 
     def of(self, expressions: tuple[str, ...]) -> Sieve:
         """Return the chain of expressions. Raises SelectorSyntaxError."""
@@ -137,7 +139,7 @@ class Sieves:
     def _make(self, expressions: tuple[str, ...]) -> Sieve:
         if not expressions:
             return Sieve()
-        return Sieve(self._of(expressions[:-1]), expressions[-1], self._compiled(expressions[-1]))
+        return Sieve(self._of(expressions[:-1]), expressions[-1])
 
 
 @dataclass(frozen=True, slots=True)
