@@ -112,10 +112,18 @@ class Sieve:
         return (device.multiple, *attributes, *(_amount(device, pool.driver, name) for name in self._reads))
 
     def _passes(self, pool: Pool, at: int) -> bool:
+        """Ask the expression, and show it no more than it may read: most of the time would go into the rest."""
         assert self._selector is not None
         device, own = pool.shape.devices[at], pool.identity[at]
+        reads = self._reads
         attributes: Mapping[str, Attribute] = {**device.attributes, **own} if own else device.attributes
-        capacity = {name: each.value for name, each in device.capacity.items()}
+        if reads is not None:
+            attributes = {name: attributes[name] for name in reads if name in attributes}
+        capacity = {
+            name: each.value
+            for name, each in device.capacity.items()
+            if reads is None or name in reads or f"{pool.driver}/{name}" in reads
+        }
         return self._selector.matches(pool.driver, attributes, capacity, device.multiple)
 
 
