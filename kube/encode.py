@@ -39,15 +39,18 @@ class Whereabouts(NamedTuple):
     binds_to_node: bool = False
 
 
+class GoneDeviceError(LookupError):
+    """A device was given, and is no longer published."""
+
+
 def whereabouts_in(pools: Pools, device: DeviceId) -> Whereabouts:
-    """Return where a device of a usable pool can be used. Raises LookupError when there is no such device any more."""
+    """Return where a device of a usable pool can be used. Raises GoneDeviceError when it is no longer there."""
     state = pools.states.get(PoolKey(device.driver, device.pool))
     if state is not None and state.pool is not None:
         for at, shape in enumerate(state.pool.shape.devices):
             if shape.name == device.name:
                 return Whereabouts(state.of(at), shape.binds_to_node)
-    msg = f"device {'/'.join(device)} is no longer published"
-    raise LookupError(msg)
+    raise GoneDeviceError(f"device {'/'.join(device)} is no longer published")
 
 
 def encode_allocation(

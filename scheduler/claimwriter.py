@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kube.encode import GoneDeviceError
 from kube.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
 from kube.nodeselect import selects
 from kube.objects import Pod, ResourceClaim
@@ -94,7 +95,10 @@ class ClaimWriter:
         portion = self.ledger.reservations.what(uid, node)
         if not isinstance(portion, Portion):
             raise BindFault(f"the devices of claim {_name(claim)} on node {node} were given up; they are chosen anew")
-        content, timeout_s = self.encode(portion), window()
+        try:
+            content, timeout_s = self.encode(portion), window()
+        except GoneDeviceError as gone:
+            raise BindFault(f"claim {_name(claim)}: {gone}; devices are chosen anew") from gone
         self.ledger.reservations.write(uid, node, version_of(claim))
         try:
             fresh = await self.writes.allocate(claim, content, pod, timeout_s=timeout_s)

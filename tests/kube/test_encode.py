@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kube.allocated import given_to
-from kube.encode import FROM_CLAIM, FROM_CLASS, encode_allocation
+from kube.encode import FROM_CLAIM, FROM_CLASS, GoneDeviceError, encode_allocation
 from kube.objects import DeviceClass, ResourceClaim, ResourceSlice
 from kube.resolved import ToAllocate
 from packing.dra.model import NANO, Amount, DeviceId, Given
@@ -94,6 +94,12 @@ def test_node_selectors(devices: list[str], selector: object):
     if selector == "node-1":
         selector = encoded(claim(), Given("gpu", HERE))["nodeSelector"]
     assert found == selector
+
+
+def test_a_device_that_is_no_longer_published_is_told():
+    around = Shelf(slices())
+    with pytest.raises(GoneDeviceError, match=f"device {DRIVER}/here/gpu-9 is no longer published"):
+        around.whereabouts(DeviceId(DRIVER, "here", "gpu-9"))
 
 
 def test_tolerations_and_admin_access_are_copied():
