@@ -37,5 +37,9 @@ def start(plane: ControlPlane) -> DeployedPod:
     """
     rendered = manifests()
     kustomize.apply(plane.kubeconfig, kustomize.without_workloads(rendered))
-    caches = Path(os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return DeployedPod.start(plane, rendered, {"dovetail": PROGRAM}, kept={CACHE: caches})
+    return DeployedPod.start(plane, rendered, {"dovetail": PROGRAM}, kept={CACHE: cache_folder()})
+
+
+def cache_folder() -> Path:
+    """Return where compiled kernels are kept on this machine."""
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dovetail.sandbox_cmd_scheduler import CACHE, PROGRAM, cache_folder
 from sandbox import kustomize, objects
 from sandbox.api import ApiFault
 from sandbox.controlplane import ControlPlane
+from sandbox.deployed import DeployedPod
 from sandbox.objects import Manifest
 from sandbox.pytest_plugin import had_or_skipped
 from sandbox.waiting import NotYet, wait_for
@@ -40,6 +43,19 @@ def installed(control_plane: ControlPlane, allocate: list[Manifest]) -> Iterator
     """
     with on_server(control_plane, allocate) as manifests:
         yield manifests
+
+
+@pytest.fixture(scope="module")
+def ours(control_plane: ControlPlane, allocate: list[Manifest], installed: list[Manifest]) -> Iterator[DeployedPod]:
+    """One replica of our scheduler, from the manifests and with its account's token."""
+    pod = run(control_plane, allocate)
+    yield pod
+    pod.kill()
+
+
+def run(control_plane: ControlPlane, manifests: list[Manifest], **options: Any) -> DeployedPod:
+    """Start a replica; kernels come from the cache of this machine."""
+    return DeployedPod.start(control_plane, manifests, {"dovetail": PROGRAM}, kept={CACHE: cache_folder()}, **options)
 
 
 @contextmanager

@@ -53,10 +53,10 @@ ALLOCATES = {
     ("pods/status", "patch"),
     ("events", "create"),
     ("resourceclaims", "get"),
-    ("resourceclaims", "update"),
+    ("resourceclaims", "patch"),
     ("resourceclaims", "create"),
-    ("resourceclaims/status", "update"),
-    ("resourceclaims/binding", "update"),
+    ("resourceclaims/status", "patch"),
+    ("resourceclaims/binding", "patch"),
 }
 """Cluster-wide, in mode allocate, of the extender's own role."""
 
