@@ -79,7 +79,7 @@ class Packed:
         if known is not None:
             return known
         answer = self._allocate(ask, self._flags(among), slack)
-        if answer.allocation is None and not answer.undecided:
+        if answer.allocation is None and not answer.undecided and not answer.fault:  # a fault names its own claim
             self._reject(ask, among, answer)
         return answer
 

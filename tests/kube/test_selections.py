@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kube import selections
 from kube.cel import SelectorFault
+from kube.cluster import Cluster
 from kube.selections import Sieve, SieveFault, Sieves
 from packing.dra.model import (
     NANO,
@@ -26,7 +27,7 @@ from packing.dra.model import (
     SelectorError,
 )
 from tests.kube.asking import OTHER, claim_of, exactly, refused, resolve, shelf
-from tests.kube.builders import DRIVER, claim, device, machine_slices, slice_of
+from tests.kube.builders import DRIVER, claim, device, machine_slices, pod, slice_of
 from topology.modes import MigMode
 
 
@@ -59,12 +60,23 @@ def test_a_selector_of_a_class_that_fails_names_the_class():
         selection.mask(around.pools()[0])
 
 
+def test_two_claims_with_the_same_failing_selector_are_told_apart():
+    """Seen: the second pod was told of the first one's claim, since asks alike share what is known of them."""
+    cluster = Cluster()
+    failing = [exactly("gpu", DRIVER, f'device.attributes["{DRIVER}"].nothing == 1')]
+    around = shelf(claim_of(failing, "a"), claim_of(failing, "b"))
+    for each in [*machine_slices("hgx-h100-8"), *around.claims.values(), *around.classes(), *around.all_nodes.values()]:
+        cluster.put(each)
+    for name in ("a", "b"):
+        decided = cluster.decide(cluster.resolve(pod(f"pod-{name}", claims=[name])))
+        assert decided.fault.startswith(f"claim default/{name}, request gpu: selector 0")
+
+
 def test_a_selector_that_does_not_compile_is_refused():
     text = refused(shelf(claim_of([exactly("gpu", DRIVER, "device.driver ==")]))).text
     assert text.startswith("claim default/claim-1, request gpu: selector 0 `device.driver ==` does not compile")
 
 
-NAMES = ("kind", "size", "uuid")
 EXPRESSIONS = (
     f'device.driver == "{DRIVER}"',
     f'device.driver != "{DRIVER}"',
