@@ -18,6 +18,8 @@ from dovetail.bench_cmd import bench_app
 from dovetail.bench_scale_cmd import scale
 from dovetail.fit_cmd import explain, fit
 from dovetail.sandbox_cmd import sandbox_app
+from dovetail.scheduler_cmd import HELP as SCHEDULER_HELP
+from dovetail.scheduler_cmd import scheduler
 from dovetail.simulate_cmd import simulate
 from dovetail.topology_cmd import mig_app, topology_app
 from simulator.errors import RunFailedError
@@ -38,6 +40,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(fit)
 app.command()(explain)
+app.command(help=SCHEDULER_HELP)(scheduler)
 bench_app.command()(scale)
 app.add_typer(bench_app, name="bench")
 app.add_typer(sandbox_app, name="sandbox")

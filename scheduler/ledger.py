@@ -6,10 +6,11 @@ of its hold and the allocation that follows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Protocol
 
 from kube.objects import Pod, ResourceClaim
+from kube.resolved import Resolved
 from packing.dra.model import Allocation, ClaimUid
 from packing.model import NodeName
 from scheduler.portions import Portion
@@ -20,10 +21,10 @@ from scheduler.view import View, is_allocated, version_of
 class Books(Protocol):
     """What is used in the cluster (`kube.cluster.Cluster`)."""
 
-    def hold(self, key: object, resolved: object, allocation: Allocation) -> None:
+    def hold(self, key: Hashable, resolved: Resolved, allocation: Allocation) -> None:
         """Count an allocation as used until dropped."""
 
-    def drop(self, key: object) -> None:
+    def drop(self, key: Hashable) -> None:
         """End a hold."""
 
     def put(self, obj: object) -> None:

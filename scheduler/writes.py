@@ -1,0 +1,133 @@
+"""The scheduler's writes as calls of the API server: merge patches under the resourceVersion of what was read.
+
+A patch carries what it changes alone, so that fields of newer servers, which we do not read, stay as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from kube.client import ApiClient
+from kube.errors import UnavailableError
+from kube.kinds import CLAIMS, PODS
+from kube.objects import Pod, ResourceClaim
+from scheduler.view import FINALIZER
+
+T = TypeVar("T")
+
+
+class ApiWrites:
+    """Implements `scheduler.seams.Writes`."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def read_claim(self, namespace: str, name: str, *, timeout_s: float) -> ResourceClaim:
+        """Return a claim as it is now."""
+        return await _within(timeout_s, self._client.get(CLAIMS, namespace, name))
+
+    async def list_claims(self, *, timeout_s: float) -> Sequence[ResourceClaim]:
+        """Return all claims as they are now."""
+        return await _within(timeout_s, self._client.list_all(CLAIMS))
+
+    async def read_pod(self, namespace: str, name: str, *, timeout_s: float) -> Pod:
+        """Return a pod as it is now."""
+        return await _within(timeout_s, self._client.get(PODS, namespace, name))
+
+    async def finalize(self, claim: ResourceClaim, *, timeout_s: float) -> ResourceClaim:
+        """Add the finalizer."""
+        return await self._patch(claim, {"finalizers": [*claim.metadata.finalizers, FINALIZER]}, None, timeout_s)
+
+    async def allocate(
+        self, claim: ResourceClaim, allocation: Mapping[str, Any], pod: Pod, *, timeout_s: float
+    ) -> ResourceClaim:
+        """Write allocation and reservation in one."""
+        status = {"allocation": allocation, "reservedFor": [*_consumers(claim), _consumer(pod)]}
+        return await self._patch(claim, {}, status, timeout_s)
+
+    async def join(self, claim: ResourceClaim, pod: Pod, *, timeout_s: float) -> ResourceClaim:
+        """Add the pod to those the claim is reserved for."""
+        return await self._patch(claim, {}, {"reservedFor": [*_consumers(claim), _consumer(pod)]}, timeout_s)
+
+    async def release(self, claim: ResourceClaim, pods: Sequence[str], *, timeout_s: float) -> ResourceClaim:
+        """Remove pods from its users, and the allocation where none is left."""
+        left = [each for each in _consumers(claim) if each["uid"] not in pods]
+        status: dict[str, Any] = {"reservedFor": left} if left else {"reservedFor": None, "allocation": None}
+        return await self._patch(claim, {}, status, timeout_s)
+
+    async def touch(self, claim: ResourceClaim, *, timeout_s: float) -> ResourceClaim:
+        """Give the claim a new resourceVersion whatever its state."""
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        metadata = {"uid": claim.metadata.uid, "annotations": {"dovetail.dev/touched": now}}
+        found = await _within(timeout_s, self._client.patch(CLAIMS, *_where(claim), {"metadata": metadata}))
+        return msgspec.convert(found, ResourceClaim)
+
+    async def unfinalize(self, claim: ResourceClaim, *, timeout_s: float) -> ResourceClaim:
+        """Remove the finalizer."""
+        left = [each for each in claim.metadata.finalizers if each != FINALIZER]
+        return await self._patch(claim, {"finalizers": left}, None, timeout_s)
+
+    async def create_claim(self, claim: Mapping[str, Any], *, timeout_s: float) -> ResourceClaim:
+        """Create a claim."""
+        return msgspec.convert(await _within(timeout_s, self._client.create(CLAIMS, claim)), ResourceClaim)
+
+    async def set_special(self, pod: Pod, status: Mapping[str, Any], *, timeout_s: float) -> None:
+        """Write the pod's extendedResourceClaimStatus."""
+        change = {"metadata": {"uid": pod.metadata.uid}, "status": {"extendedResourceClaimStatus": status}}
+        where = (pod.metadata.namespace, pod.metadata.name)
+        await _within(timeout_s, self._client.patch(PODS, *where, change, subresource="status"))
+
+    async def bind(self, pod: Pod, node: str, *, timeout_s: float) -> None:
+        """Bind a pod of this uid."""
+        metadata = pod.metadata
+        await _within(timeout_s, self._client.bind(metadata.namespace, metadata.name, metadata.uid, node))
+
+    async def delete_pod(self, pod: Pod, *, timeout_s: float) -> None:
+        """Delete the pod if it has not changed since it was read."""
+        at = pod.metadata
+        call = self._client.delete(PODS, at.namespace, at.name, uid=at.uid, resource_version=at.resource_version)
+        await _within(timeout_s, call)
+
+    async def event(self, pod: Pod, reason: str, text: str, *, timeout_s: float) -> None:
+        """Tell the pod's owner."""
+
+    async def _patch(
+        self, claim: ResourceClaim, metadata: Mapping[str, Any], status: Mapping[str, Any] | None, timeout_s: float
+    ) -> ResourceClaim:
+        at = claim.metadata
+        change: dict[str, Any] = {"metadata": {"uid": at.uid, "resourceVersion": at.resource_version, **metadata}}
+        subresource = ""
+        if status is not None:
+            change["status"], subresource = status, "status"
+        call = self._client.patch(CLAIMS, *_where(claim), change, subresource=subresource)
+        return msgspec.convert(await _within(timeout_s, call), ResourceClaim)
+
+
+def _where(claim: ResourceClaim) -> tuple[str, str]:
+    return claim.metadata.namespace, claim.metadata.name
+
+
+def _consumers(claim: ResourceClaim) -> list[dict[str, Any]]:
+    return [
+        {"apiGroup": each.api_group, "resource": each.resource, "name": each.name, "uid": each.uid}
+        if getattr(each, "api_group", "")
+        else {"resource": each.resource, "name": each.name, "uid": each.uid}
+        for each in claim.status.reserved_for
+    ]
+
+
+def _consumer(pod: Pod) -> dict[str, str]:
+    return {"resource": "pods", "name": pod.metadata.name, "uid": pod.metadata.uid}
+
+
+async def _within(timeout_s: float, call: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call
+    except TimeoutError as error:
+        raise UnavailableError(f"no answer within {timeout_s:.1f} s") from error

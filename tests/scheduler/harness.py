@@ -1,0 +1,149 @@
+"""Our scheduler on a real control plane: the extender as a process, a kube-scheduler that asks it, simulated GPU nodes.
+
+Configuration as in manifests/scheduler once that is there; what differs for a test is in its arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dovetail import sandbox_cmd_gpus as gpus
+from sandbox.api import Manifest
+from sandbox.controlplane import ControlPlane
+from sandbox.ports import LOOPBACK, free_ports
+from sandbox.schedulers import SchedulerOptions, SecondScheduler
+from sandbox.testbed import Testbed
+
+NAME = "dovetail"
+"""spec.schedulerName of the pods that are ours."""
+READY_S = 60.0
+
+
+def allocate_configuration(port: int) -> dict[str, Any]:
+    """Return the fields of a KubeSchedulerConfiguration whose extender at `port` allocates devices."""
+    plugins = {
+        "multiPoint": {"disabled": [{"name": "DynamicResources"}]},
+        "preEnqueue": {"enabled": [{"name": "DynamicResources"}]},
+    }
+    extender = {
+        "urlPrefix": f"http://{LOOPBACK}:{port}",
+        "filterVerb": "filter",
+        "prioritizeVerb": "prioritize",
+        "preemptVerb": "preempt",
+        "bindVerb": "bind",
+        "weight": 200,
+        "nodeCacheCapable": True,
+        "ignorable": False,
+        "httpTimeout": "15s",
+    }
+    return {
+        "percentageOfNodesToScore": 100,
+        "profiles": [{"schedulerName": NAME, "plugins": plugins}],
+        "extenders": [extender],
+    }
+
+
+class ExtenderProcess:
+    """`dovetail scheduler` under the supervisor of a control plane; it ends with the control plane at the latest."""
+
+    def __init__(self, control_plane: ControlPlane, name: str, port: int) -> None:
+        self.control_plane = control_plane
+        self.programs = control_plane.programs
+        self.name = name
+        self.port = port
+        self.url = f"http://{LOOPBACK}:{port}"
+
+    @classmethod
+    def start(
+        cls,
+        control_plane: ControlPlane,
+        *flags: str,
+        name: str = "extender",
+        kubeconfig: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> ExtenderProcess:
+        """Start it and wait until it is ready. Without `kubeconfig` it is the cluster's administrator.
+
+        Raises StartError with the end of its log when it ends instead.
+        """
+        extender = cls(control_plane, name, free_ports(1)[0])
+        argv = [sys.executable, "-m", "dovetail", "scheduler", "--listen", f"{LOOPBACK}:{extender.port}"]
+        argv += ["--kubeconfig", str(kubeconfig or control_plane.kubeconfig), *flags]
+        root = Path(__file__).parents[2]
+        health = f"{extender.url}/readyz"
+        extender.programs.start(name, argv, environment=environment, directory=root, health=health)
+        extender.wait_ready()
+        return extender
+
+    def wait_ready(self, *, timeout_s: float = READY_S) -> None:
+        """Wait until it answers requests."""
+        self.programs.wait_healthy(self.name, self.control_plane.authority.certificate, timeout_s=timeout_s)
+
+    def get(self, path: str) -> str:
+        """Return what it answers to a GET."""
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def ask(self, verb: str, body: object) -> Any:
+        """Return its decoded answer to a verb."""
+        request = urllib.request.Request(f"{self.url}/{verb}", data=json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read())
+
+    def log(self) -> str:
+        """Return all that it logged."""
+        return self.programs.log(self.name).read_text(errors="replace")
+
+    def stop(self) -> int:
+        """SIGTERM; returns its exit code."""
+        self.programs.stop(self.name)
+        return self.programs.status()[self.name].returncode or 0
+
+
+class OurScheduler:
+    """The extender and the kube-scheduler that asks it."""
+
+    def __init__(self, extender: ExtenderProcess, scheduler: SecondScheduler) -> None:
+        self.extender = extender
+        self.scheduler = scheduler
+
+    @classmethod
+    def start(
+        cls, control_plane: ControlPlane, *flags: str, asked_by: Mapping[str, Any] | None = None, name: str = NAME
+    ) -> OurScheduler:
+        """Start both; `asked_by` changes fields of the KubeSchedulerConfiguration."""
+        extender = ExtenderProcess.start(control_plane, *flags, name=f"{name}-extender")
+        configuration = {**allocate_configuration(extender.port), **(asked_by or {})}
+        options = SchedulerOptions(configuration=configuration)
+        try:
+            scheduler = SecondScheduler.start(control_plane, f"{name}-kube-scheduler", options)
+        except BaseException:
+            extender.stop()
+            raise
+        return cls(extender, scheduler)
+
+    def stop(self) -> int:
+        """End both, the one who asks first; returns the extender's exit code."""
+        self.scheduler.stop()
+        return self.extender.stop()
+
+
+def add_gpu_nodes(testbed: Testbed, nodes: Mapping[str, int]) -> list[str]:
+    """Create simulated nodes of machines (name -> number), their resource slices and our device classes."""
+    names = testbed.add_nodes(*gpus.node_manifests(nodes))
+    uids = {node["metadata"]["name"]: node["metadata"]["uid"] for node in testbed.api.list("v1", "Node")}
+    version = testbed.control_plane.version.removeprefix("v").split(".")
+    slices = gpus.slice_manifests(nodes, uids, (int(version[0]), int(version[1])))
+    testbed.create(*slices, *gpus.class_manifests())
+    return names
+
+
+def devices_of(claim: Manifest) -> Sequence[tuple[str, str]]:
+    """Return pool and device of each result of an allocated claim."""
+    results = claim["status"]["allocation"]["devices"]["results"]
+    return [(result["pool"], result["device"]) for result in results]
