@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from kube.objects import Container, Pod, Quantity, Resources
 from kube.quantity import parse_quantity
 from packing.dra.model import NANO, Amount
+from packing.model import MAX_AMOUNT
 
 DEVICE_CLASS_PREFIX = "deviceclass.resource.kubernetes.io/"
 """Before the name of a DeviceClass: the extended resource that every class implies."""
@@ -53,13 +54,13 @@ def pod_requests(pod: Pod) -> Amounts:
 
 
 def cpu_milli(requests: Mapping[str, Amount]) -> int:
-    """Return the CPU of requests in thousandths of a core, rounded up."""
-    return -(-requests.get("cpu", 0) // (NANO // 1000))
+    """Return the CPU of requests in thousandths of a core, rounded up; MAX_AMOUNT, which no node has, at the most."""
+    return min(-(-requests.get("cpu", 0) // (NANO // 1000)), MAX_AMOUNT)
 
 
 def memory_mib(requests: Mapping[str, Amount]) -> int:
-    """Return the memory of requests in MiB, rounded up."""
-    return -(-requests.get("memory", 0) // (NANO * MIB))
+    """Return the memory of requests in MiB, rounded up; MAX_AMOUNT, which no node has, at the most."""
+    return min(-(-requests.get("memory", 0) // (NANO * MIB)), MAX_AMOUNT)
 
 
 def may_be_device(resource: str) -> bool:

@@ -9,6 +9,7 @@ from kube.cel import SelectorSyntaxError
 from kube.cel import compile as compile_selector
 from kube.linkwish import CONFIG_DRIVER, LinkTerms, decode_link
 from kube.objects import (
+    CapacityRequirements,
     DeviceClass,
     DeviceConstraint,
     DeviceRequest,
@@ -25,6 +26,7 @@ from kube.resolved import Surroundings, ToAllocate
 from kube.selections import RequestSelection, Sieves, quoted
 from packing.dra.model import (
     MAX_RESULTS,
+    Amount,
     ClaimAsk,
     ClaimRequest,
     ClaimUid,
@@ -118,14 +120,13 @@ class _Reader:
         if request.allocation_mode == EXACT and request.count < 1:
             raise Refusal(f"{where}: count is {request.count}", "ask for one device or more")
         link = self._link(where, name, device_class)
-        capacity = request.capacity.requests if request.capacity is not None else {}
         return SubRequest(
             name=name,
             selection=self._selection(where, device_class, request.selectors),
             count=request.count if request.allocation_mode == EXACT else 1,
             all_devices=request.allocation_mode == ALL,
             admin=admin,
-            capacity={quality: parse_quantity(amount) for quality, amount in capacity.items()},
+            capacity=_capacity(where, request.capacity),
             tolerations=tuple(_toleration(each) for each in request.tolerations),
             link=link.wish,
             min_gbps=link.min_gbps,
@@ -184,6 +185,15 @@ def _link_of(where: str, opaque: OpaqueDeviceConfiguration | None) -> LinkTerms 
         return decode_link(opaque.parameters)
     except ValueError as fault:
         raise Refusal(f"{where}: opaque parameters: {fault}", "docs/claims.md says how to write a link wish") from fault
+
+
+def _capacity(where: str, wanted: CapacityRequirements | None) -> dict[str, Amount]:
+    """Return the amounts asked. The API server takes negative ones, which would make room out of nothing."""
+    amounts = {name: parse_quantity(each) for name, each in wanted.requests.items()} if wanted is not None else {}
+    for name, amount in amounts.items():
+        if amount < 0:
+            raise Refusal(f"{where}: capacity {name} is negative", "ask for nothing or more")
+    return amounts
 
 
 def _toleration(toleration: DeviceToleration) -> Toleration:

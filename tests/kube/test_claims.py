@@ -84,6 +84,7 @@ def test_what_a_request_may_say():
         ([exactly(allocationMode="Some")], "allocation mode Some is one that this version"),
         ([{"name": "gpu"}], "request gpu is of a type that this version"),
         ([exactly(derivedAttributes=[{"name": "a.b/c", "expression": "1"}])], "derivedAttributes is a field that this"),
+        ([exactly(capacity={"requests": {"memory": "-1Gi"}})], "request gpu: capacity memory is negative"),
         ([exactly(count=0)], "claim default/claim-1, request gpu: count is 0"),
         ([exactly("a"), exactly("a")], "claim default/claim-1: request a is there 2 times"),
         ([{"name": "a", "exactly": {"deviceClassName": DRIVER, "selectors": [{}]}}], "selector 0 is of a type that"),

@@ -5,10 +5,30 @@ from __future__ import annotations
 import pytest
 
 from kube.claims import Claims
+from kube.coverage import named_driver
 from kube.objects import DeviceClass
 from kube.refusal import Refusal
 from tests.kube.asking import OTHER, claim_of, device_class, exactly, refused, resolve, shelf
 from tests.kube.builders import DRIVER, claim, decoded, device, machine_slices, pod, slice_of
+
+
+@pytest.mark.parametrize(
+    ("expression", "driver"),
+    [
+        ('device.driver == "a.b"', "a.b"),
+        ("  (device.driver=='a.b')  ", "a.b"),
+        ('device.driver == "a.b" && device.attributes["a.b"].x == 1', "a.b"),
+        ('device.driver == "a.b" || device.driver == "c.d"', ""),
+        ('device.driver == "a.b" && false || true', ""),
+        ('device.driver == "a.b" ? false : true', ""),
+        ('device.driver == "a.b" && true ? false : true', ""),
+        ('!(device.driver == "a.b")', ""),
+        ('device.driver != "a.b"', ""),
+        ("true", ""),
+    ],
+)
+def test_an_expression_that_is_true_of_one_driver_alone(expression: str, driver: str):
+    assert named_driver([expression]) == driver
 
 
 class TestDrivers:

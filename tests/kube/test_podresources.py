@@ -8,6 +8,7 @@ import pytest
 
 from kube.objects import Pod
 from kube.podresources import cpu_milli, memory_mib, pod_requests
+from packing.model import MAX_AMOUNT
 from tests.kube.builders import decoded
 
 
@@ -38,6 +39,7 @@ def container(cpu: str, memory: str = "0", *, sidecar: bool = False, **resources
         ({"containers": [container("", limits={"cpu": "2"}, requests={"cpu": "1"})]}, 1000, 0),
         ({"containers": [container("1n", "1")]}, 1, 1),
         ({"containers": []}, 0, 0),
+        ({"containers": [container("9e15", "8Ei")]}, MAX_AMOUNT, MAX_AMOUNT),
     ],
 )
 def test_pod_requests(spec: dict[str, Any], cpu: int, memory: int):
