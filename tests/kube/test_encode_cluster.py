@@ -20,6 +20,7 @@ from kube.encode import encode_allocation
 from kube.extended import special_manifest, special_status
 from kube.objects import DeviceClass, Namespace, Node, Pod, ResourceClaim, ResourceSlice
 from kube.quantity import parse_quantity
+from kube.refusal import Refusal
 from kube.resolved import Resolved
 from packing.dra.model import DeviceId, Given
 from packing.model import NodeName
@@ -316,3 +317,10 @@ def test_what_we_write_is_stored_unchanged_and_may_be_joined(bed: Bed):
     running = bed.testbed.run(objects.pod(bed.namespace, "joins", claim="claim"))
     assert running["spec"]["nodeName"] == NODE
     assert bed.api.get(claim)["status"]["allocation"] == ours
+
+
+def test_the_api_server_takes_negative_capacity_requests(bed: Bed):
+    """Hence we refuse them: consumed as asked, they would make room for others on a device that is full."""
+    claim = bed.claim({"requests": [exactly("share", "share", capacity={"requests": {"slots": "-5"}})]})
+    with pytest.raises(Refusal, match="capacity slots is negative"):
+        bed.resolve(bed.around(), objects.pod(bed.namespace, "pod", claim=claim["metadata"]["name"]))
