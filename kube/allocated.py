@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from kube.objects import DeviceRequestAllocationResult, ResourceClaim
+from kube.objects import DeviceRequestAllocationResult, Quantity, ResourceClaim
 from kube.quantity import parse_quantity
 from packing.dra.model import Amount, DeviceId, Given
 from topology.errors import InvalidInputError
@@ -24,8 +24,13 @@ def _given(claim: ResourceClaim, result: DeviceRequestAllocationResult) -> Given
     consumed: dict[str, Amount] | None = None
     if result.share_id or result.consumed_capacity:
         try:
-            consumed = {name: parse_quantity(amount) for name, amount in result.consumed_capacity.items()}
+            consumed = {name: _at_least_none(amount) for name, amount in result.consumed_capacity.items()}
         except InvalidInputError as error:
             name = f"{claim.metadata.namespace}/{claim.metadata.name}"
             _log.warning("claim=%s device=%s consumedCapacity: %s", name, "/".join(device), error)
     return Given(result.request, device, result.admin_access, consumed)
+
+
+def _at_least_none(amount: Quantity) -> Amount:
+    """Return an amount; the API server lets claims consume less than nothing, which must not make room for others."""
+    return max(parse_quantity(amount), Amount(0))

@@ -190,6 +190,11 @@ def test_t30_every_request_keeps_its_devices():
     assert {each["request"]: each["device"] for each in found} == {"a": "gpu-0", "b": "gpu-1"}
 
 
+def test_nothing_consumes_less_than_nothing():
+    (held,) = given_to(claim("c", [result("gpu-2", shareID=str(uuid.uuid4()), consumedCapacity={"memory": "-1Gi"})]))
+    assert held.consumed == {"memory": 0}
+
+
 def test_what_is_encoded_is_read_back():
     share = str(uuid.uuid4())
     results = [
