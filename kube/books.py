@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from packing.dra.inventory import Inventory
 from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, Amount, Ask, ClaimUid, Given
 from packing.model import NodeName
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Books:
         self.ledger: Ledger | None = None
         self.freed = 0
         self._holding: defaultdict[ClaimUid, set[Hashable]] = defaultdict(set)
+        self._holding_host: defaultdict[str, set[Hashable]] = defaultdict(set)
         self._leaving_claims: dict[ClaimUid, tuple[Given, ...]] = {}
         self._leaving_pods: dict[str, HostUse] = {}
 
@@ -89,7 +93,9 @@ class Books:
         return True
 
     def bind(self, pod: str, use: HostUse) -> bool:
-        """Count what a bound pod takes of its node; False where nothing changes."""
+        """Count what a bound pod takes of its node; False where nothing changes. Reservations of that end with it."""
+        for key in tuple(self._holding_host.get(pod, ())):
+            self._end_host(key)
         before = self.pods.get(pod)
         leaving = self._leaving_pods.pop(pod, None)
         if before == use:
@@ -122,20 +128,20 @@ class Books:
         self.held[key] = held
         for uid in claims:
             self._holding[uid].add(key)
+        if held.host is not None:
+            self._holding_host[pod].add(key)
         self._take(key, held)
 
     def drop(self, key: Hashable) -> bool:
         """End a reservation; False where there is none."""
-        held = self.held.pop(key, None)
+        held = self.held.get(key)
         if held is None:
             return False
-        for uid, givens in held.claims.items():
-            self._forget(key, uid)
-            self._leaving_claims[uid] = givens
+        for uid in held.claims:
+            self._end_claim(key, uid)
         if held.host is not None:
-            self._leaving_pods[held.pod] = held.host
-            if self.ledger is not None:
-                self.ledger.remove_pod(_name(key))
+            self._end_host(key)
+        del self.held[key]
         return True
 
     def settle(self) -> int:
@@ -161,17 +167,20 @@ class Books:
     def _end_claim(self, key: Hashable, uid: ClaimUid) -> None:
         held = self.held[key]
         self._leaving_claims[uid] = held.claims[uid]
-        self._forget(key, uid)
         left = {each: givens for each, givens in held.claims.items() if each != uid}
         self.held[key] = Held(held.pod, left, held.host)
-
-    def _forget(self, key: Hashable, uid: ClaimUid) -> None:
-        keys = self._holding[uid]
-        keys.discard(key)
-        if not keys:
-            del self._holding[uid]
+        _discard(self._holding, uid, key)
         if self.ledger is not None:
             self.ledger.remove_claim(_held_claim(key, uid))
+
+    def _end_host(self, key: Hashable) -> None:
+        held = self.held[key]
+        assert held.host is not None
+        self._leaving_pods[held.pod] = held.host
+        self.held[key] = Held(held.pod, held.claims, None)
+        _discard(self._holding_host, held.pod, key)
+        if self.ledger is not None:
+            self.ledger.remove_pod(_name(key))
 
     def _add_pod(self, name: str, use: HostUse) -> None:
         if self.ledger is None:
@@ -180,6 +189,12 @@ class Books:
             self.ledger.add_pod(name, use.node, use.cpu_milli, use.memory_mib)
         else:
             self.ledger.remove_pod(name)
+
+
+def _discard(sets: defaultdict[T, set[Hashable]], of: T, key: Hashable) -> None:
+    sets[of].discard(key)
+    if not sets[of]:
+        del sets[of]
 
 
 def _name(key: Hashable) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from kube.allocated import given_to
 from kube.arrange import Arranger, same_to_us
@@ -30,6 +30,7 @@ from kube.objects import (
     ResourceClaim,
     ResourceSlice,
 )
+from kube.objects_base import Metadata
 from kube.podresources import cpu_milli, memory_mib, pod_requests
 from kube.pools import Pools
 from kube.resolved import Resolved
@@ -84,6 +85,20 @@ class Cluster:
         self._changes = 0
         self._inventories = 0
 
+    @classmethod
+    def from_snapshot(cls, objects: Iterable[object], settings: ClusterSettings | None = None) -> Self:
+        """Return the cluster that `objects` are, in whichever order.
+
+        Nodes that slices name and nobody lists are there too, with cores and memory that nobody knows.
+        """
+        cluster = cls(settings)
+        for each in objects:
+            cluster.put(each)
+        cluster._refresh()
+        for name in cluster.pool_book.node_names() - cluster.nodes():
+            cluster.put(Node(metadata=Metadata(name=name)))
+        return cluster
+
     # Events
 
     def replace(self, kind: Kind[Any], objects: Iterable[Any]) -> None:
@@ -97,7 +112,7 @@ class Cluster:
             self.pool_book.replace_rules(found)
             return
         if kind.type is Pod:
-            for uid in self.books.pods.keys() - {pod.metadata.uid for pod in found}:
+            for uid in self.books.pods.keys() - {_uid(pod) for pod in found}:
                 self._changes += self.books.unbind(uid)
         else:
             shelf = self._shelf(kind.type)
@@ -125,14 +140,15 @@ class Cluster:
                 self._changes += self.store.namespaces.put(new)[1]
 
     def remove(self, gone: object) -> None:
-        """Take the deletion of an object, by its last known state."""
+        """Take the deletion of an object, by its last known state. One that nobody knows is no error."""
         match gone:
             case Pod():
-                self._changes += self.books.unbind(gone.metadata.uid)
+                self._changes += self.books.unbind(_uid(gone))
             case ResourceClaim():
                 at = gone.metadata
-                if self.store.remove_claim(at.namespace, at.name, at.uid) is not None:
-                    self.books.release(ClaimUid(at.uid))
+                known = self.store.remove_claim(at.namespace, at.name, at.uid)
+                if known is not None:
+                    self.books.release(ClaimUid(_uid(known)))
                     self._changes += 1
             case Node():
                 if self.store.remove_node(gone.metadata.name, gone.metadata.uid) is not None:
@@ -147,7 +163,7 @@ class Cluster:
                 self._changes += self.store.namespaces.remove("", gone.metadata.name) is not None
 
     def _put_pod(self, pod: Pod) -> None:
-        uid = pod.metadata.uid
+        uid = _uid(pod)
         if pod.over or not pod.spec.node_name:
             self._changes += self.books.unbind(uid)
             return
@@ -163,9 +179,9 @@ class Cluster:
         old, taken = self.store.put_claim(claim)
         if not taken:
             return
-        uid = ClaimUid(claim.metadata.uid)
-        if old is not None and old.metadata.uid != uid:
-            self.books.release(ClaimUid(old.metadata.uid))
+        uid = ClaimUid(_uid(claim))
+        if old is not None and _uid(old) != uid:
+            self.books.release(ClaimUid(_uid(old)))
         if claim.status.allocation is None:
             self.books.release(uid)
         else:
@@ -191,7 +207,7 @@ class Cluster:
     def hold(self, key: Hashable, resolved: Resolved, allocation: Allocation) -> None:
         """Count an allocation as used until dropped, or until its claims are seen allocated."""
         way = next(way for way in resolved.ways if way.ask.nodes is None or allocation.node in way.ask.nodes)
-        self.books.hold(key, resolved.pod.metadata.uid, way.ask, allocation)
+        self.books.hold(key, _uid(resolved.pod), way.ask, allocation)
         self._changes += 1
 
     def drop(self, key: Hashable) -> None:
@@ -307,8 +323,15 @@ class Cluster:
 
     def pools(self) -> list[Pool]:
         """Return the usable pools of our drivers, by driver and name."""
+        self._refresh()
         return self.pool_book.usable(lambda driver: driver in self.drivers)
 
     def foreign_pools(self) -> list[Pool]:
         """Return the usable pools of all other drivers, by driver and name."""
+        self._refresh()
         return self.pool_book.usable(lambda driver: driver not in self.drivers)
+
+
+def _uid(found: Pod | ResourceClaim) -> str:
+    """Return the UID of an object; one that a person wrote may have none, and goes by its name."""
+    return found.metadata.uid or f"{found.metadata.namespace}/{found.metadata.name}"

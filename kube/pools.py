@@ -160,6 +160,10 @@ class Pools:
         keys = sorted(key for key in self._local.get(node, ()) if key.driver == driver)
         return [pool for key in keys if (pool := self.states[key].pool) is not None]
 
+    def node_names(self) -> frozenset[str]:
+        """Return the nodes that pools name."""
+        return frozenset(self._local)
+
     def usable(self, of_driver: Callable[[str], bool]) -> list[Pool]:
         """Return the usable pools of some drivers, by driver and name."""
         keys = sorted(key for key in self.states if of_driver(key.driver))
