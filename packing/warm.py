@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from packing.explain import explain
+from packing.fragmentation import fragmented_share
 from packing.mix import DemandMix
 from packing.model import ClaimId, Demand, GpuModel, Node, NodeName, NodeShape, ShareRequest, Snapshot
 from packing.pack import pack
@@ -33,6 +34,7 @@ def compile_kernels() -> None:
     usage.apply(ClaimId("warm"), demand, placement)
     usage.taken_milli(ClaimId("warm"))
     explain(fabric, usage, demand, policy)
+    fragmented_share(usage, policy)
     place_sequence(fabric, usage, [demand], np.zeros(1, dtype=np.int64), policy)
 
 

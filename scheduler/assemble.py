@@ -8,16 +8,16 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from kube.client import ApiClient
 from kube.cluster import Cluster, ClusterSettings
-from kube.encode import Whereabouts, encode_allocation
+from kube.encode import encode_allocation, whereabouts_in
 from kube.errors import ClusterError
 from kube.objects import Pod
-from packing.dra.model import DeviceId
 from packing.mix import DemandMix
 from packing.model import NodeName
 from packing.warm import compile_kernels
@@ -28,6 +28,7 @@ from scheduler.decider import Decider, DecideSettings
 from scheduler.decisionlog import LoggedCluster
 from scheduler.faults import BindFault
 from scheduler.feed import Feed
+from scheduler.leadership import Leadership, LeaseSettings
 from scheduler.ledger import Ledger
 from scheduler.metrics import Capacity
 from scheduler.portions import Portion
@@ -35,7 +36,7 @@ from scheduler.reservations import PodUid, Reservations
 from scheduler.settings import Settings
 from scheduler.settle import Settler
 from scheduler.special import SpecialClaims
-from scheduler.writes import ApiWrites
+from scheduler.writes import ApiWrites, LeaseOf
 from topology.errors import InvalidInputError
 
 log = logging.getLogger(__name__)
@@ -45,11 +46,36 @@ TICK_S = 1.0
 
 
 class Alone:
-    """The fence of a scheduler without replicas: it may always write."""
+    """The leadership of a scheduler without replicas: its own for ever, once it has looked after what was left."""
+
+    def __init__(self, take_over: Callable[[], Awaitable[None]]) -> None:
+        self._take_over = take_over
+        self._open = self._leads = False
 
     def left(self) -> float:
-        """Return for how many seconds."""
-        return math.inf
+        """Return for how many seconds claims may be written."""
+        return math.inf if self._open else 0.0
+
+    def leads(self) -> bool:
+        """Whether decisions may be made."""
+        return self._leads
+
+    def close(self) -> None:
+        """Write no more."""
+        self._open = self._leads = False
+
+    async def follow(self) -> None:
+        """Take over, however often that fails, then wait for ever."""
+        self._open = True
+        while not self._leads:
+            try:
+                await self._take_over()
+                self._leads = True
+            except (ClusterError, BindFault) as error:
+                log.warning("not taken over: %s", error)
+                await asyncio.sleep(TICK_S)
+        log.info("leading")
+        await asyncio.Event().wait()
 
 
 class System:
@@ -60,11 +86,8 @@ class System:
         self.cluster = _cluster(settings, mix)
         self.ledger = Ledger(self.cluster, Reservations())
         self.feed = Feed(self.cluster, self.ledger.view)
-        self._leads = False
         deciding = DecideSettings(place_all=settings.place_all, slack=settings.slack or 0.0)
-        self.decider = Decider(
-            self.cluster, self.ledger, leads=lambda: self._leads, clock=time.monotonic, settings=deciding
-        )
+        self.decider = Decider(self.cluster, self.ledger, leads=self.leads, clock=time.monotonic, settings=deciding)
         writes = ApiWrites(client)
         claims = ClaimWriter(self.ledger, writes, self._encode, self._labels)
         self.binder = Binder(
@@ -73,11 +96,20 @@ class System:
             claims,
             special=SpecialClaims(self.ledger, writes),
             promises=self.decider,
-            fence=Alone(),
+            fence=self,
             clock=time.monotonic,
         )
         self.decider.binder = self.binder
         self.settler = Settler(self.binder)
+        self.leadership = self._leadership(settings, client)
+
+    def leads(self) -> bool:
+        """Whether decisions may be made here."""
+        return self.leadership.leads()
+
+    def left(self) -> float:
+        """Return for how many seconds claims may be written: the fence of the binder."""
+        return self.leadership.left()
 
     def compile(self) -> None:
         """Compile what decides; for a thread, it takes seconds where nothing is cached."""
@@ -89,11 +121,13 @@ class System:
 
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what runs beside the requests, by name."""
+        yield "leadership", self.leadership.follow()
         yield "settling", self._settle()
 
     async def drain(self) -> None:
         """Finish what is being written; begin nothing."""
         await self.binder.drain()
+        self.leadership.close()
         if isinstance(self.cluster, LoggedCluster):
             self.cluster.close()
 
@@ -116,13 +150,20 @@ class System:
         known = self.ledger.reservations
         return {**Counter(each.phase.value for each in known.pods.values()), "writing": len(known.writes)}
 
+    def _leadership(self, settings: Settings, client: ApiClient) -> Leadership | Alone:
+        if settings.lease is None:
+            return Alone(self.settler.take_over)
+        return Leadership(
+            LeaseSettings(identity=settings.identity),
+            LeaseOf(client, settings.lease),
+            time.monotonic,
+            self.settler.take_over,
+            lambda: self.ledger.apply(self.ledger.reservations.retire()),
+        )
+
     async def _settle(self) -> None:
         while True:
             try:
-                if not self._leads:
-                    await self.settler.take_over()
-                    self._leads = True
-                    log.info("leads")
                 await self.settler.all()
             except (ClusterError, BindFault) as error:
                 log.warning("to be settled later error=%r", str(error))
@@ -136,7 +177,7 @@ class System:
             portion.wanted,
             given,
             portion.allocation.node,
-            self._whereabouts,
+            partial(whereabouts_in, self.cluster.pool_book),
             new_share_id=lambda: str(uuid.uuid4()),
             now=datetime.now(UTC),
         )
@@ -145,11 +186,6 @@ class System:
         """Return the labels of a node; none where it is gone."""
         found = self.cluster.store.nodes.get("", node)
         return {} if found is None else found.metadata.labels
-
-    def _whereabouts(self, device: DeviceId) -> Whereabouts:
-        where = self.cluster.pool_book.where(device)
-        assert where is not None, f"{device} was just allocated"
-        return Whereabouts(where)
 
 
 def _is_named(pod: Pod, namespace: str, name: str) -> bool:

@@ -7,20 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from packing.kernels.arrays import CPU, IDLE, LEFT
-from packing.kernels.frag import node_frag
-from packing.kernels.jit import direct
+from packing.fragmentation import fragmented_share
+from packing.kernels.arrays import IDLE
 from packing.model import NodeShape
 from packing.policy import Policy
 from packing.usage import Usage
 from scheduler.metrics import Capacity
 
-_node_frag = direct(node_frag)
-
 
 def measure(usage: Usage, policy: Policy) -> Capacity:
     """Return the figures of a cluster; fragmentation by the mix that the policy knows."""
-    assert policy.fabric is usage.fabric, "the policy was made for another fabric"
     fabric = usage.fabric
     gpus: defaultdict[str, int] = defaultdict(int)
     free: defaultdict[str, int] = defaultdict(int)
@@ -30,22 +26,7 @@ def measure(usage: Usage, policy: Policy) -> Capacity:
             gpus[product] += mask.bit_count()
             free[product] += (idle & mask).bit_count()
             linked[product] = max(linked[product], _largest_linked(node.shape)[idle & mask])
-    return Capacity(fragmentation=_fragmentation(usage, policy), gpus=gpus, free_gpus=free, largest_link_set=linked)
-
-
-def _fragmentation(usage: Usage, policy: Policy) -> float:
-    """Return the share of the idle compute that a pod drawn from the mix could not use (FGD, USENIX ATC 2023)."""
-    arrays, fabric = usage.arrays, usage.fabric.arrays
-    idle_milli = int(arrays.gpus[:, LEFT].sum())
-    if not idle_milli or not policy.arrays.fgd_weight.size:
-        return 0.0
-    scratch = np.zeros((2, max(1, policy.arrays.fgd_sizes.size)), dtype=np.int64)
-    lost_milli = 0.0
-    for at, shape in enumerate(fabric.node_shape.tolist()):
-        first, last = fabric.gpu_start[at : at + 2].tolist()
-        state = arrays.gpus[first:last]
-        lost_milli += _node_frag(policy.arrays, shape, int(arrays.nodes[at, CPU]), last - first, state, scratch)
-    return lost_milli / idle_milli
+    return Capacity(fragmentation=fragmented_share(usage, policy), gpus=gpus, free_gpus=free, largest_link_set=linked)
 
 
 @lru_cache(maxsize=256)

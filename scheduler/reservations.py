@@ -187,8 +187,10 @@ class Reservations:
     # Writing
 
     def start(self, pod: PodUid, node: NodeName) -> list[Effect]:
-        """Begin to bind: the other alternatives are free."""
-        reservation = self.pods[pod]
+        """Begin to bind: the other alternatives are free. A pod that needs no devices was promised nothing."""
+        reservation = self.pods.get(pod)
+        if reservation is None:
+            return []
         reservation.phase, reservation.bind_called = Phase.BINDING, True
         others = [each for each in reservation.nodes if each != node]
         return [effect for each in others for effect in self._leave(pod, each)]

@@ -14,8 +14,9 @@ import msgspec
 
 from kube.client import ApiClient
 from kube.errors import UnavailableError
-from kube.kinds import CLAIMS, PODS
-from kube.objects import Pod, ResourceClaim
+from kube.kinds import CLAIMS, LEASES, PODS
+from kube.objects import Lease, Pod, ResourceClaim
+from scheduler.settings import LeaseName
 from scheduler.view import FINALIZER
 
 T = TypeVar("T")
@@ -106,6 +107,18 @@ class ApiWrites:
             change["status"], subresource = status, "status"
         call = self._client.patch(CLAIMS, *_where(claim), change, subresource=subresource)
         return msgspec.convert(await _within(timeout_s, call), ResourceClaim)
+
+
+class LeaseOf:
+    """Reads one Lease."""
+
+    def __init__(self, client: ApiClient, name: LeaseName) -> None:
+        self._client = client
+        self._name = name
+
+    async def read_lease(self, *, timeout_s: float) -> Lease:
+        """Return it as it is now."""
+        return await _within(timeout_s, self._client.get(LEASES, *self._name))
 
 
 def _where(claim: ResourceClaim) -> tuple[str, str]:

@@ -33,3 +33,7 @@ def test_a_pod_with_a_template_claim_gets_a_node_and_devices_there(testbed: Test
     assert (first % 2, second) == (0, first + 1), "a pair joined by NVLink"
     assert claim["status"]["reservedFor"] == [{"resource": "pods", "name": "p", "uid": pod["metadata"]["uid"]}]
     assert ours.stop() == 0
+
+
+def test_a_pod_without_devices_is_bound_where_kube_scheduler_wants_it(testbed: Testbed, ours: OurScheduler) -> None:
+    assert testbed.run(objects.pod(testbed.namespace, "p", scheduler=NAME))["spec"]["nodeName"]
