@@ -15,10 +15,10 @@ from itertools import islice
 
 import numpy as np
 
-from packing.dra.general import General
+from packing.dra.general import General, Predicted
 from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, Ask
-from packing.dra.placed import Taken, are_free, devices_of, givens_of
+from packing.dra.placed import Names, Taken, are_free, devices_of, givens_of
 from packing.dra.translate import Combination, combinations, translate
 from packing.kernels.arrays import UNDECIDED, Flags
 from packing.memory import memory_of
@@ -66,7 +66,7 @@ class Allocator:
         nodes = self._admitted(ask, among)
         known = self._known(ask)
         for way in known.ways():
-            names = known.names(way.combination, ask)
+            names = Names(known.ask, ask)
             field = Field(self._ledger, self._policy, way, nodes)
             best = field.best()
             undecided |= field.undecided
@@ -75,6 +75,25 @@ class Allocator:
                 others = field.others(best, names, score - slack, most - 1) if most > 1 else ()
                 return Outcome(allocation=allocation, score=score, others=others)
         return Outcome(allocation=None, undecided=undecided or known.cut_short)
+
+    def predict(self, ask: Ask, among: Flags | None = None) -> list[tuple[Allocation, int]]:
+        """Return what the in-tree allocator (1.36) would pick on each node, with the policy's score of it, best first.
+
+        Nodes on which it finds nothing, or on which that cannot be told within bounds, are left out. Link wishes are
+        not known to it. Raises SelectorError.
+        """
+        nodes = self._admitted(ask, among)
+        known = self._known(ask)
+        predicted = known.predicted
+        predicted.refresh(nodes)
+        scores = np.where(nodes, predicted.scores, UNDECIDED)
+        order = np.argsort(-scores, kind="stable")
+        names = Names(known.ask, ask)
+        fabric = self._ledger.inventory.fabric
+        return [
+            (Allocation(node=fabric.nodes[node].name, claims=predicted.givens(node, names)), int(scores[node]))
+            for node in order[scores[order] > UNDECIDED].tolist()
+        ]
 
     def _admitted(self, ask: Ask, among: Flags | None) -> Flags:
         nodes = np.ones(len(self._ledger.inventory.reach), dtype=np.bool_) if among is None else among
@@ -124,15 +143,10 @@ class Known:
             yield way
         self.cut_short = len(self._ways) == MAX_COMBINATIONS and next(self._left, None) is not None
 
-    def names(self, combination: Combination, ask: Ask) -> list[list[str]]:
-        """Return what the chosen (sub)requests are called in `ask`, which differs from the one known in names alone."""
-        return [
-            [
-                mine.alternatives[theirs.alternatives.index(sub)].name
-                for mine, theirs, sub in zip(claim.requests, like.requests, subs, strict=True)
-            ]
-            for claim, like, subs in zip(ask.claims, self.ask.claims, combination, strict=True)
-        ]
+    @cached_property
+    def predicted(self) -> Predicted:
+        """What the in-tree allocator would pick."""
+        return Predicted(self._ledger, self._policy, self.ask)
 
 
 class Way:
@@ -190,7 +204,7 @@ class Field:
                 found.append((-int(scores[at]), at))
         return min(found)[1] if found else None
 
-    def allocation(self, node: int, names: list[list[str]]) -> tuple[Allocation, int]:
+    def allocation(self, node: int, names: Names) -> tuple[Allocation, int]:
         """Return the devices of a node that serves the ask, and its score."""
         name = self._ledger.inventory.fabric.nodes[node].name
         if self._searched[node]:
@@ -199,9 +213,11 @@ class Field:
         decision = self._decision(node)
         assert decision.placement is not None, "the node serves the ask"
         taken = self._taken(node, decision)
-        return Allocation(node=name, claims=givens_of(self._ledger, node, taken, names)), decision.score
+        return Allocation(
+            node=name, claims=givens_of(self._ledger, node, self._way.combination, taken, names)
+        ), decision.score
 
-    def others(self, best: int, names: list[list[str]], least: int, most: int) -> tuple[tuple[Allocation, int], ...]:
+    def others(self, best: int, names: Names, least: int, most: int) -> tuple[tuple[Allocation, int], ...]:
         """Return up to `most` more nodes that score at least `least`, best first."""
         scores = np.full(len(self._searched), UNDECIDED, dtype=np.int64)
         memory = memory_of(self._ledger.usage, self._policy)

@@ -6,14 +6,18 @@ constraints look at.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
+from packing.dra.amounts import consumed
+from packing.dra.firstfit import first_fit
 from packing.dra.gpus import Judge, is_choice, is_set, nodes_alike
+from packing.dra.layout import Layout
 from packing.dra.ledger import Ledger
-from packing.dra.model import Ask, Given
+from packing.dra.model import Ask, Given, SubRequest
+from packing.dra.placed import Names
 from packing.dra.problem import Item, Node, items_of
 from packing.dra.search import BoundHitError, Plan, Solution, exists, preferred
 from packing.dra.taking import consumed_by
@@ -41,6 +45,7 @@ class General:
         self._judge = Judge(ledger, policy, ask)
         self._ask = ask
         self._combination = combination
+        self._attributes = {constraint.attribute for claim in ask.claims for constraint in claim.constraints}
         self._seen: Ints = np.full(nodes, NONE, dtype=np.int64)
         self.scores: Ints = np.full(nodes, INFEASIBLE, dtype=np.int64)
         self.found: dict[int, Found] = {}
@@ -76,12 +81,11 @@ class General:
         """Return what tells a node from others as far as this ask goes."""
         inventory = self._ledger.inventory
         reach, layout = inventory.reach[node], inventory.layout(node)
-        attributes = {constraint.attribute for claim in self._ask.claims for constraint in claim.constraints}
         pools = tuple(
             (
                 self._ledger.in_use.pool(one.pool).content(),
                 tuple(sorted(one.pool.tainted.items())),
-                tuple(own.get(name) for name in attributes for own in one.pool.identity) if attributes else (),
+                tuple(own.get(name) for name in self._attributes & one.pool.shape.own for own in one.pool.identity),
             )
             for one in reach
         )
@@ -96,8 +100,7 @@ class General:
         """Return the devices that the policy prefers on a node, or why there are none."""
         inventory = self._ledger.inventory
         layout = inventory.layout(n)
-        free = self._ledger.usage.arrays.nodes[n]
-        if free[CPU] < self._ask.cpu_milli or free[MEMORY] < self._ask.memory_mib:
+        if not self._has_host(n):
             return INFEASIBLE
         node = Node.of(layout, inventory.reach[n], self._ledger.in_use)
         items = items_of(node, self._ask.claims, self._combination)
@@ -116,6 +119,11 @@ class General:
             return INFEASIBLE
         return Found(items, self._best(n, node, items, first))
 
+    def _has_host(self, n: int) -> bool:
+        """Whether cores and memory are left."""
+        free = self._ledger.usage.arrays.nodes[n]
+        return bool(free[CPU] >= self._ask.cpu_milli and free[MEMORY] >= self._ask.memory_mib)
+
     def _best(self, n: int, node: Node, items: list[Item], first: Solution) -> Solution:
         """Return the best by the policy of what is found within bounds; `first` is known to do."""
         choosing = [i for i, item in enumerate(items) if is_choice(node.layout, item)]
@@ -131,14 +139,55 @@ class General:
         scores = self._judge.solutions(items, [(n, solution) for solution in found])
         return found[int(np.argmax(scores))]
 
-    def givens(self, node: int, names: Sequence[Sequence[str]]) -> tuple[tuple[Given, ...], ...]:
-        """Return the devices found for a node, per claim in the order of its requests, which `names` names."""
+    def givens(self, node: int, names: Names) -> tuple[tuple[Given, ...], ...]:
+        """Return the devices found for a node, per claim in the order of its requests."""
         found = self.found[node]
         claims: list[list[Given]] = [[] for _ in self._ask.claims]
         for item, bits in zip(found.items, found.solution, strict=True):
             for bit in sorted(bits):
                 device = self._ledger.inventory.device(node, bit)
-                name = names[item.claim][item.position]
+                name = names.of(item.claim, item.position, item.sub)
                 given = Given(name, device, item.sub.admin, consumed_by(item, bit))
                 claims[item.claim].append(given)
         return tuple(tuple(results) for results in claims)
+
+
+class Predicted(General):
+    """The same for what the in-tree allocator picks on each node, the first that fits, alternatives included."""
+
+    def __init__(self, ledger: Ledger, policy: Policy, ask: Ask) -> None:
+        """Start knowing nothing."""
+        subs = tuple(tuple(sub for each in claim.requests for sub in each.alternatives) for claim in ask.claims)
+        super().__init__(ledger, policy, ask, subs)
+
+    def _search(self, n: int) -> Found | int:
+        """Return what the in-tree allocator picks; cores and memory are not its business."""
+        try:
+            found = first_fit(self._ledger, n, self._ask)
+        except BoundHitError:
+            return UNDECIDED
+        if found is None:
+            return INFEASIBLE
+        layout = self._ledger.inventory.layout(n)
+        items: list[Item] = []
+        solution: list[tuple[int, ...]] = []
+        for claim, results in enumerate(found):
+            for position, request in enumerate(self._ask.claims[claim].requests):
+                for sub in request.alternatives:
+                    bits = tuple(bit for taken, bit in results if taken is sub)
+                    if bits:
+                        items.append(_picked(layout, claim, position, sub, bits))
+                        solution.append(bits)
+        return Found(items, tuple(solution))
+
+
+def _picked(layout: Layout, claim: int, position: int, sub: SubRequest, bits: tuple[int, ...]) -> Item:
+    """Return a request with the devices picked for it as its only candidates."""
+    mask = sum(1 << bit for bit in bits)
+    item = Item(claim, position, sub, mask, mask, len(bits))
+    for bit in bits:
+        device = layout.devices[bit]
+        amounts = consumed(device, sub.capacity) if device.multiple else None
+        if amounts is not None:
+            item.takes[bit] = amounts
+    return item

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from packing.dra.amounts import consumed
 from packing.dra.layout import Layout
 from packing.dra.ledger import Ledger
-from packing.dra.model import Amount, Given, PartKind, SubRequest
+from packing.dra.model import Amount, Ask, Given, PartKind, SubRequest
 from packing.dra.translate import Combination
 from packing.model import Devices, PartitionRequest, Placement, Request, ShareRequest
 
@@ -75,15 +75,37 @@ def are_free(ledger: Ledger, node: int, taken: Sequence[Taken]) -> bool:
 
 
 def givens_of(
-    ledger: Ledger, node: int, claims: Sequence[Sequence[Sequence[Taken]]], names: Sequence[Sequence[str]]
+    ledger: Ledger,
+    node: int,
+    combination: Combination,
+    claims: Sequence[Sequence[Sequence[Taken]]],
+    names: Names,
 ) -> tuple[tuple[Given, ...], ...]:
-    """Return devices with their names, per claim, under the names of the (sub)requests."""
+    """Return devices with their names, per claim."""
     inventory = ledger.inventory
     return tuple(
         tuple(
-            Given(name, inventory.device(node, bit), consumed=amounts)
-            for name, taken in zip(requests, devices, strict=True)
+            Given(names.of(claim, position, sub), inventory.device(node, bit), consumed=amounts)
+            for position, (sub, taken) in enumerate(zip(subs, devices, strict=True))
             for bit, amounts in taken
         )
-        for requests, devices in zip(names, claims, strict=True)
+        for claim, (subs, devices) in enumerate(zip(combination, claims, strict=True))
     )
+
+
+class Names:
+    """What (sub)requests are called in an ask that is like one known before, and differs in names at most."""
+
+    __slots__ = ("_known", "_now")
+
+    def __init__(self, known: Ask, now: Ask) -> None:
+        """Translate names of `known` to those of `now`."""
+        self._known = known
+        self._now = now
+
+    def of(self, claim: int, position: int, sub: SubRequest) -> str:
+        """Return the name of an alternative of the known ask in the present one."""
+        if self._known is self._now:
+            return sub.name
+        at = self._known.claims[claim].requests[position].alternatives.index(sub)
+        return self._now.claims[claim].requests[position].alternatives[at].name
