@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from kube.access import Access
-from kube.decoding import Event, Page, decoder
+from kube.decoding import Event, Page, decoder, parsed
 from kube.errors import ClusterError, NotFoundError
 from kube.kinds import PODS, Kind
 from kube.transport import Transport, fault_of
@@ -127,7 +127,7 @@ class ApiClient:
         items: list[Manifest] = []
         query = selection.query() | {"limit": str(PAGE)}
         while True:
-            page = _plain(await self._transport.call("GET", kind.path(selection.namespace), query=query))
+            page = parsed(await self._transport.call("GET", kind.path(selection.namespace), query=query))
             items += page.get("items") or ()
             if not (token := page["metadata"].get("continue")):
                 break
@@ -220,6 +220,6 @@ def _typed(kind: Kind[Any], manifest: Mapping[str, Any]) -> bytes:
 def _plain(text: bytes) -> Manifest:
     try:
         stored: Manifest = msgspec.json.decode(text)
-    except msgspec.DecodeError as fault:
-        raise ClusterError(f"the API server's answer is no JSON: {fault}") from fault
+    except (msgspec.DecodeError, RecursionError) as fault:
+        raise ClusterError(f"the API server's answer cannot be read: {fault}") from fault
     return stored

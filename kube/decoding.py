@@ -6,18 +6,20 @@ nothing while there is none; text that was refused is read once more without its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from kube.depth import shallow
 from kube.errors import MalformedObjectError, UnavailableError
 from kube.kinds import Kind
 from kube.objects_base import Part
 
 T = TypeVar("T")
+Read = TypeVar("Read")
 
 VERBATIM = "parameters"
 """Opaque parameters are a driver's: their nulls stay."""
@@ -88,8 +90,10 @@ class Decoder(Generic[T]):
         """Decode an object. Raises MalformedObjectError."""
         try:
             return self._one.decode(text)
-        except msgspec.ValidationError:
-            return self.converted(_json(text))
+        except (msgspec.ValidationError, RecursionError):
+            return _read_patiently(self.converted, text)
+        except msgspec.DecodeError as fault:
+            raise _no_json(fault) from fault
 
     def converted(self, stored: object) -> T:
         """Decode an object that was parsed already, from JSON or YAML. Raises MalformedObjectError."""
@@ -102,8 +106,8 @@ class Decoder(Generic[T]):
         """Decode a page of a list."""
         try:
             page = self._list.decode(text)
-        except msgspec.ValidationError:
-            return self._page_by_object(text)
+        except (msgspec.ValidationError, RecursionError):
+            return _read_patiently(self._page_by_object, text)
         except msgspec.DecodeError as fault:
             raise _no_json(fault) from fault
         return Page(page.items or (), page.metadata)
@@ -112,16 +116,15 @@ class Decoder(Generic[T]):
         """Decode a watch event; of an error event, return the metav1.Status."""
         try:
             event = self._event.decode(line)
-        except msgspec.ValidationError:
-            return self._odd_event(_json(line))
+        except (msgspec.ValidationError, RecursionError):
+            return _read_patiently(self._odd_event, line)
         except msgspec.DecodeError as fault:
             raise _no_json(fault) from fault
         if event.type not in {ADDED, MODIFIED, DELETED}:
-            return self._odd_event(_json(line))
+            return _read_patiently(self._odd_event, line)
         return Event(event.type, event.object.metadata.resource_version, event.object)  # type: ignore[attr-defined]
 
-    def _page_by_object(self, text: bytes) -> Page[T]:
-        page = _json(text)
+    def _page_by_object(self, page: Mapping[str, Any]) -> Page[T]:
         objects: list[T] = []
         malformed: list[MalformedObjectError] = []
         for stored in page.get("items") or ():
@@ -174,6 +177,19 @@ def without_nulls(value: Any) -> Any:  # noqa: ANN401 - JSON
             key: each if key == VERBATIM else without_nulls(each) for key, each in value.items() if each is not None
         }
     return [without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def parsed(text: bytes) -> dict[str, Any]:
+    """Return an object or a list as plain dictionaries; what is nested too deeply is null."""
+    return _read_patiently(dict, text)
+
+
+def _read_patiently(read: Callable[[dict[str, Any]], Read], text: bytes) -> Read:
+    """Read text that was refused: parsed first, and where it is nested too deeply, without its depths."""
+    try:
+        return read(_json(text))
+    except RecursionError:
+        return read(_json(shallow(text)))
 
 
 def _json(text: bytes) -> dict[str, Any]:

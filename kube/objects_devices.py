@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from kube.depth import MAX_DEPTH, too_deep
 from kube.objects_base import Metadata, NodeSelector, Part, Quantity, empty
 
 
@@ -146,6 +147,11 @@ class OpaqueDeviceConfiguration(Part, frozen=True, kw_only=True):
 
     driver: str
     parameters: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be written again. Raises ValueError."""
+        if too_deep(self.parameters):
+            raise ValueError(f"Parameters are nested deeper than {MAX_DEPTH} levels")
 
 
 class DeviceClassConfiguration(Part, frozen=True, kw_only=True):

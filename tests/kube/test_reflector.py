@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from typing import Any
@@ -241,6 +242,29 @@ def test_malformed_objects_are_named_and_stop_nothing(testbed: Testbed, caplog: 
             ("last", "$.spec.pool"),
         )
     ]
+
+
+def test_a_claim_of_two_thousand_brackets_is_stored_and_stops_nothing(testbed: Testbed) -> None:
+    """Any user may write one; decoders answer with RecursionError, to the whole page."""
+    faulty = claim(testbed, "deep")
+    faulty["spec"]["devices"]["config"] = [{"opaque": {"driver": "gpu.example.com", "parameters": {"a": "deep"}}}]
+    text = json.dumps(faulty).replace('"deep"}}}', "[" * 2000 + "]" * 2000 + "}}}").encode()
+    path = CLAIMS.path(testbed.namespace)
+
+    async def work(client: ApiClient, tasks: asyncio.TaskGroup) -> None:
+        await client._transport.call("POST", path, body=text)
+        testbed.api.create(claim(testbed, "good"))
+        picture = Picture()
+        reflector = started(tasks, of_claims(client, testbed, picture))
+        await picture.until(lambda: set(picture.known) == {"good"})
+        await client.patch(CLAIMS, testbed.namespace, "good", {"metadata": {"labels": {"a": "b"}}})
+        version = (await client.get(CLAIMS, testbed.namespace, "good")).metadata.resource_version
+        await picture.until(lambda: picture.versions == {"good": version})
+        assert reflector.progress.malformed >= 1
+        assert len(await client.list_raw(CLAIMS, Selection(namespace=testbed.namespace))) == 2
+        await client.delete(CLAIMS, testbed.namespace, "deep")  # what cleans up behind the test could not read it
+
+    following(testbed.control_plane.kubeconfig, work)
 
 
 def test_a_kind_that_is_not_served_has_no_objects_until_it_comes(testbed: Testbed) -> None:
