@@ -45,7 +45,6 @@ class General:
         self._judge = Judge(ledger, policy, ask)
         self._ask = ask
         self._combination = combination
-        self._attributes = {constraint.attribute for claim in ask.claims for constraint in claim.constraints}
         self._seen: Ints = np.full(nodes, NONE, dtype=np.int64)
         self.scores: Ints = np.full(nodes, INFEASIBLE, dtype=np.int64)
         self.found: dict[int, Found] = {}
@@ -57,7 +56,7 @@ class General:
         good: list[int] = []
         for node in changed:
             self.found.pop(node, None)
-            key = self._key(node)
+            key = state_of(self._ledger, self._ask, self._combination, node)
             if key not in known:
                 known[key] = self._search(node)
             answer = known[key]
@@ -76,25 +75,6 @@ class General:
         for some in by_items.values():
             choices = [(node, self.found[node].solution) for node in some]
             self.scores[some] = self._judge.solutions(self.found[some[0]].items, choices)
-
-    def _key(self, node: int) -> Hashable:
-        """Return what tells a node from others as far as this ask goes."""
-        inventory = self._ledger.inventory
-        reach, layout = inventory.reach[node], inventory.layout(node)
-        pools = tuple(
-            (
-                self._ledger.in_use.pool(one.pool).content(),
-                tuple(sorted(one.pool.tainted.items())),
-                tuple(own.get(name) for name in self._attributes & one.pool.shape.own for own in one.pool.identity),
-            )
-            for one in reach
-        )
-        chosen = tuple(
-            None if sub.selection.by_shape else selected(layout, reach, sub)
-            for claim in self._combination
-            for sub in claim
-        )
-        return nodes_alike(inventory, self._ledger, node), bool(inventory.unready[node]), pools, chosen
 
     def _search(self, n: int) -> Found | int:
         """Return the devices that the policy prefers on a node, or why there are none."""
@@ -150,6 +130,25 @@ class General:
                 given = Given(name, device, item.sub.admin, consumed_by(item, bit))
                 claims[item.claim].append(given)
         return tuple(tuple(results) for results in claims)
+
+
+def state_of(ledger: Ledger, ask: Ask, combination: Combination, node: int) -> Hashable:
+    """Return all of a node that matters to an ask: equal for nodes on which the same devices can be had."""
+    inventory = ledger.inventory
+    reach, layout = inventory.reach[node], inventory.layout(node)
+    attributes = {constraint.attribute for claim in ask.claims for constraint in claim.constraints}
+    pools = tuple(
+        (
+            ledger.in_use.pool(one.pool).content(),
+            tuple(sorted(one.pool.tainted.items())),
+            tuple(own.get(name) for name in attributes & one.pool.shape.own for own in one.pool.identity),
+        )
+        for one in reach
+    )
+    chosen = tuple(
+        None if sub.selection.by_shape else selected(layout, reach, sub) for claim in combination for sub in claim
+    )
+    return nodes_alike(inventory, ledger, node), bool(inventory.unready[node]), pools, chosen
 
 
 class Predicted(General):

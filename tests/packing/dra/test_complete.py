@@ -15,8 +15,9 @@ def alternatives(case: Case, claims) -> list[int]:
     chosen = []
     for claim, givens in zip(case.ask.claims, claims, strict=True):
         taken = {given.request for given in givens}
-        for request in claim.requests:
-            chosen.append(next(at for at, sub in enumerate(request.alternatives) if sub.name in taken))
+        chosen += [
+            next(at for at, sub in enumerate(request.alternatives) if sub.name in taken) for request in claim.requests
+        ]
     return chosen
 
 
