@@ -78,6 +78,13 @@ def scheduler(  # noqa: D103 - its help is HELP
             envvar="DOVETAIL_DRIVER", help="DRA driver whose devices to allocate; repeat. Default: gpu.dovetail.dev."
         ),
     ] = None,
+    ignore_taint: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="DOVETAIL_IGNORE_TAINT",
+            help="Key of a device taint that keeps off other schedulers, not us; repeat.",
+        ),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(envvar="DOVETAIL_POLICY", help="What a decision optimises; see `simulate --help`."),
@@ -140,6 +147,7 @@ def scheduler(  # noqa: D103 - its help is HELP
             tls=settings.parse_tls(tls_cert, tls_key, client_ca),
             mode=settings.Mode(mode),
             drivers=tuple(driver or [settings.DRIVER]),
+            ignored_taints=frozenset(ignore_taint or ()),
             policy=policy or (DEFAULT_POLICY if mode is Mode.ALLOCATE else "upstream"),
             place_all=place_all,
             slack=slack,

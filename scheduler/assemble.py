@@ -193,7 +193,13 @@ def _is_named(pod: Pod, namespace: str, name: str) -> bool:
 
 
 def _cluster(settings: Settings, mix: DemandMix | None) -> Cluster:
-    chosen = ClusterSettings(drivers=settings.drivers, policy=settings.policy, mix=mix, place_all=settings.place_all)
+    chosen = ClusterSettings(
+        drivers=settings.drivers,
+        ignored_taints=settings.ignored_taints,
+        policy=settings.policy,
+        mix=mix,
+        place_all=settings.place_all,
+    )
     if settings.decision_log is None:
         return Cluster(chosen)
     try:

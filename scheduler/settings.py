@@ -73,6 +73,8 @@ class Settings:
     mode: Mode = Mode.ALLOCATE
     drivers: tuple[str, ...] = (DRIVER,)
     """Those whose devices we allocate."""
+    ignored_taints: frozenset[str] = frozenset()
+    """Keys of device taints that are for other schedulers."""
     policy: str = DEFAULT_POLICY
     place_all: bool = False
     """Decide for pods without devices too."""
@@ -144,4 +146,4 @@ def _plain(value: object) -> object:
         return {"certificate": str(value.certificate), "client_ca": str(value.client_ca)}
     if isinstance(value, Path | Address | LeaseName):
         return str(value)
-    return value
+    return sorted(value) if isinstance(value, frozenset) else value
