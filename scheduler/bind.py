@@ -93,6 +93,23 @@ class Binder:
             task.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(task)
 
+    async def complete(self, pod: Pod) -> str:
+        """Give a pod that has a node already the devices it lacks there. Returns why it cannot, empty for success."""
+        uid, node = PodUid(pod.metadata.uid), NodeName(pod.spec.node_name)
+        until = self.clock() + self.settings.answer_s
+        async with self.locks.of(uid):
+            try:
+                promise = self.promises.promise(pod, node)
+                claims = await self.special.make(pod, node, promise, lambda: self.window(until))
+                async with self.locks.all(claims):
+                    for claim in sorted(claims):
+                        await self.claims.bring(claim, pod, node, lambda: self.window(until))
+            except FinalFault as fault:
+                return fault.text
+            finally:
+                self.ledger.apply(self.ledger.reservations.bound(uid))
+        return ""
+
     async def drain(self) -> None:
         """Begin no more writes, and wait for those that are on their way."""
         self.closed = True

@@ -16,7 +16,7 @@ from packing.dra.model import Allocation, ClaimUid
 from packing.model import NodeName
 from scheduler import texts
 from scheduler.bind import Binder
-from scheduler.faults import BindFault, FinalFault
+from scheduler.faults import BindFault, FinalFault, NoLongerFree
 from scheduler.ledger import Ledger
 from scheduler.portions import choice, way_to, without
 from scheduler.preempt import Bystanders, kept_nodes
@@ -170,7 +170,7 @@ class Decider:
         if tied is not None:
             raise BindFault(texts.tied_elsewhere(tied))
         if not self._choose(pod, resolved, (node,), 0.0):
-            raise BindFault(texts.no_longer_free(node))
+            raise NoLongerFree(texts.no_longer_free(node))
         return self._promised[uid][node]
 
     def tick(self) -> None:

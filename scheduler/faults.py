@@ -21,3 +21,7 @@ class FinalFault(BindFault):
 
 class UnknownFault(BindFault):
     """The Binding got no answer: the pod may have a node."""
+
+
+class NoLongerFree(FinalFault):
+    """The devices are taken; another decision may find others."""

@@ -1,0 +1,173 @@
+"""What has gone wrong with claims, and nobody else will mend. Pure: the state goes in, findings come out.
+
+Each finding must be true of the state for a while before it is acted on: most are seen for a moment whenever a pod is
+scheduled, because pods and claims are watched apart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from kube.nodeselect import single_node
+from kube.objects import Pod, ResourceClaim
+from packing.dra.model import ClaimUid, DeviceId
+from packing.model import NodeName
+from scheduler.reservations import PodUid, Reservations
+from scheduler.view import FINALIZER, View, claim_names, is_allocated, reserved_pods
+
+UNSCHEDULABLE = "Unschedulable"
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A claim allocated for pods that are all pending and cannot go where its devices are; or for nobody."""
+
+    claim: ClaimUid
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    """A device that two claims have. `loser` is to give way; None where pods of both run."""
+
+    device: DeviceId
+    loser: ClaimUid | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A pod that has a node, and a claim without devices there: it can never start."""
+
+    pod: PodUid
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A claim without devices that nobody uses and that keeps the finalizer."""
+
+    claim: ClaimUid
+
+
+Finding = Stuck | Doubled | Bare | Leftover
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is looked at."""
+
+    view: View
+    reservations: Reservations
+    nodes: Collection[str]
+    drivers: Collection[str]
+    """Whose devices we allocate."""
+    scheduler: str
+    """The name by which pods ask for us."""
+
+    def all(self) -> Iterator[Finding]:
+        """Return all findings."""
+        named = self.named_claims()
+        for uid, claim in self.view.claims.items():
+            if self.is_stuck(claim, named):
+                yield Stuck(uid)
+            elif self.is_leftover(claim, named):
+                yield Leftover(uid)
+        yield from self.doubled()
+        for uid, pod in self.view.pods.items():
+            if self.is_bare(pod):
+                yield Bare(uid)
+
+    def named_claims(self) -> frozenset[tuple[str, str]]:
+        """Return the claims that pods name which are not over."""
+        pods = (pod for pod in self.view.pods.values() if not pod.over)
+        return frozenset((pod.metadata.namespace, name) for pod in pods for name in _names(pod))
+
+    def is_stuck(self, claim: ResourceClaim, named: Collection[tuple[str, str]]) -> bool:
+        """Whether a claim of ours holds devices that no pod will come to use."""
+        if not is_allocated(claim) or not self._is_ours(claim):
+            return False
+        users = claim.status.reserved_for
+        if not users:
+            return _key(claim) not in named and claim.metadata.deletion_timestamp is None
+        pods = [self.view.pods.get(PodUid(user.uid)) for user in users]
+        return all(pod is not None and self._cannot_go(pod, claim) for pod in pods)
+
+    def is_leftover(self, claim: ResourceClaim, named: Collection[tuple[str, str]]) -> bool:
+        """Whether a finalizer guards nothing, for nobody."""
+        uid = ClaimUid(claim.metadata.uid)
+        busy = uid in self.reservations.plans or uid in self.reservations.writes
+        kept = FINALIZER in claim.metadata.finalizers and claim.metadata.deletion_timestamp is None
+        return kept and not is_allocated(claim) and not busy and _key(claim) not in named
+
+    def is_bare(self, pod: Pod) -> bool:
+        """Whether a pod of ours has a node and lacks devices there."""
+        if (
+            not pod.spec.node_name
+            or pod.spec.scheduler_name != self.scheduler
+            or pod.status.phase not in {"", "Pending"}
+        ):
+            return False
+        if pod.metadata.deletion_timestamp is not None:
+            return False
+        claims = (self.view.claim(pod.metadata.namespace, name) for name in _names(pod))
+        return any(claim is not None and not _serves(claim, pod.spec.node_name) for claim in claims)
+
+    def doubled(self) -> Iterator[Doubled]:
+        """Return the devices that two claims have, neither sharing nor administering them."""
+        holders: dict[DeviceId, list[ResourceClaim]] = defaultdict(list)
+        for claim in self.view.claims.values():
+            allocation = claim.status.allocation
+            for each in allocation.devices.results if allocation is not None else ():
+                if each.driver in self.drivers and not each.admin_access and not each.share_id:
+                    holders[DeviceId(each.driver, each.pool, each.device)].append(claim)
+        for device, claims in holders.items():
+            if len(claims) > 1:
+                yield Doubled(device, self._loser(claims))
+
+    def _loser(self, claims: list[ResourceClaim]) -> ClaimUid | None:
+        """Return the claim whose pods came last, among those of which none runs."""
+        idle = [claim for claim in claims if not any(pod.status.phase == "Running" for pod in self._pods(claim))]
+        if not idle:
+            return None
+        return ClaimUid(max(idle, key=self._came).metadata.uid)
+
+    def _came(self, claim: ResourceClaim) -> tuple[str, str]:
+        times = [pod.metadata.creation_timestamp for pod in self._pods(claim)]
+        return max((str(time) for time in times if time is not None), default=""), claim.metadata.uid
+
+    def _pods(self, claim: ResourceClaim) -> list[Pod]:
+        found = (self.view.pods.get(PodUid(uid)) for uid in reserved_pods(claim))
+        return [pod for pod in found if pod is not None]
+
+    def _cannot_go(self, pod: Pod, claim: ResourceClaim) -> bool:
+        """Whether a pending pod that nothing is being written for will not get to the node of its claim."""
+        uid = PodUid(pod.metadata.uid)
+        if pod.spec.node_name or pod.over or self.reservations.tied(uid) is not None:
+            return False
+        assert claim.status.allocation is not None
+        node = single_node(claim.status.allocation.node_selector)
+        if node and NodeName(node) not in self.nodes:
+            return True
+        scheduled = pod.status.scheduled
+        return scheduled is not None and scheduled.status == "False" and scheduled.reason == UNSCHEDULABLE
+
+    def _is_ours(self, claim: ResourceClaim) -> bool:
+        allocation = claim.status.allocation
+        return allocation is not None and any(each.driver in self.drivers for each in allocation.devices.results)
+
+
+def _serves(claim: ResourceClaim, node: str) -> bool:
+    """Whether a claim has devices that can be used on a node; selectors other than by name are taken to admit it."""
+    if claim.status.allocation is None:
+        return False
+    return single_node(claim.status.allocation.node_selector) in {"", node}
+
+
+def _names(pod: Pod) -> list[str]:
+    special = pod.status.extended_resource_claim_status
+    names = [name for _, name in claim_names(pod) if name]
+    return names + ([special.resource_claim_name] if special is not None else [])
+
+
+def _key(claim: ResourceClaim) -> tuple[str, str]:
+    return claim.metadata.namespace, claim.metadata.name
