@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -69,6 +69,7 @@ class Metrics:
     """The counters of one process, in a registry of their own."""
 
     def __init__(self, gauges: Gauges | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series and tell nothing that the process's start does not
         self.registry = CollectorRegistry()
         self._reasons = Bounded()
         self._verb_s = Histogram(
@@ -96,9 +97,6 @@ class Metrics:
             "Requests to kube-apiserver by HTTP status; 0 where none came.",
             ["verb", "resource", "code"],
             registry=self.registry,
-        )
-        self.last_decision_s = Gauge(
-            "dovetail_last_decision_timestamp_seconds", "When filter answered last.", registry=self.registry
         )
         self.registry.register(_OnDemand(gauges or Gauges()))
         ProcessCollector(registry=self.registry)
@@ -141,7 +139,10 @@ class _OnDemand(Collector):
         yield _by("dovetail_reservations", "Devices reserved for pods, by state.", "state", gauges.reservations())
         lag = gauges.watch_lag_s()
         yield _by("dovetail_watch_silence_seconds", "Since kube-apiserver was last heard.", "kind", lag)
-        yield _by("dovetail_malformed_objects", "Objects that could not be read.", "kind", gauges.malformed())
+        malformed = CounterMetricFamily("dovetail_malformed_objects", "Objects left out.", labels=["kind"])
+        for kind, number in _sorted(gauges.malformed()):
+            malformed.add_metric([kind], number)
+        yield malformed
 
     def _merged(self, by_product: Mapping[str, int], merge: Callable[[list[int]], int]) -> dict[str, int]:
         merged: dict[str, list[int]] = {}

@@ -138,7 +138,7 @@ class Extender:
     async def _filter(self, body: bytes) -> bytes:
         asked = wire_read.read_args(body)
         result = self._verbs.filter(asked)
-        self._metrics.decided(_outcome(asked, result), result.reason)
+        self._metrics.decided(_outcome(asked, result), _reason(result))
         return wire.write_filter(result, asked)
 
     async def _prioritize(self, body: bytes) -> bytes:
@@ -177,6 +177,11 @@ def _outcome(asked: ExtenderArgs, result: FilterResult) -> str:
     if not result.node_names:
         return "rejected"
     return "passed" if result.node_names is asked.node_names else "placed"
+
+
+def _reason(result: FilterResult) -> str:
+    """Return why, in one of few texts: what all nodes are told is one."""
+    return result.reason or next(iter(result.failed_and_unresolvable.values()), "")
 
 
 def _json(body: bytes) -> web.Response:

@@ -7,13 +7,16 @@ and Nodes have their usual keys, and what we do not read of them is skipped.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from kube.objects import Pod
+from kube.objects import Pod, Quantity
+from kube.quantity import parse_quantity
 from scheduler.strictjson import JsonFault, parse
 from scheduler.wire import SLACK_ANNOTATION, BindingArgs, ExtenderArgs, Name, PreemptionArgs, Uid, Victims, Wishes
+from topology.errors import InvalidInputError
 
 
 class _MetaPod(msgspec.Struct):
@@ -97,7 +100,24 @@ def _pod(content: dict[str, Any]) -> Pod:
     for key in ("name", "namespace", "uid"):
         if not getattr(pod.metadata, key):
             raise JsonFault(f"$.Pod.metadata.{key}", "missing")
+    for path, quantities in _quantities(pod):
+        for name, quantity in quantities.items():
+            try:
+                parse_quantity(quantity)
+            except InvalidInputError as error:
+                raise JsonFault(f"$.Pod.spec.{path}[{name!r}]", str(error)) from error
     return pod
+
+
+def _quantities(pod: Pod) -> Iterator[tuple[str, Mapping[str, Quantity]]]:
+    spec = pod.spec
+    holders = [("resources", spec.resources)]
+    holders += [(f"containers[{at}].resources", each.resources) for at, each in enumerate(spec.containers)]
+    holders += [(f"initContainers[{at}].resources", each.resources) for at, each in enumerate(spec.init_containers)]
+    for path, resources in holders:
+        yield f"{path}.requests", resources.requests
+        yield f"{path}.limits", resources.limits
+    yield "overhead", spec.overhead
 
 
 def _wishes(pod: Any) -> Wishes:  # noqa: ANN401

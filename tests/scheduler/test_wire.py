@@ -126,6 +126,14 @@ def test_slack_comes_from_an_annotation() -> None:
         ("args", question(pod_with("spec.containers", {})), "$.Pod.spec.containers"),
         ("args", question(pod_with("spec.containers", [None])), "$.Pod.spec.containers[0]"),
         ("args", question(pod_with("spec.resourceClaims", [{}])), "$.Pod.spec.resourceClaims[0]"),
+        (
+            "args",
+            question(
+                pod_with("spec.containers", [{"name": "a"}, {"name": "b", "resources": {"limits": {"cpu": "1x"}}}])
+            ),
+            "$.Pod.spec.containers[1].resources.limits['cpu']",
+        ),
+        ("args", question(pod_with("spec.overhead", {"memory": "much"})), "$.Pod.spec.overhead['memory']"),
         ("args", {"Pod": POD, "NodeNames": "node-0"}, "$.NodeNames"),
         ("args", {"Pod": POD, "NodeNames": ["a", None]}, "$.NodeNames[1]"),
         ("args", {"Pod": POD, "Nodes": {"items": [{}]}}, "$.Nodes.items[0]"),
