@@ -6,6 +6,7 @@ nothing while there is none; text that was refused is read once more without its
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,19 +45,6 @@ class _Event(msgspec.Struct, Generic[T], frozen=True, gc=False):
     object: T
 
 
-class _EventMetadata(Part, frozen=True, kw_only=True):
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-
-
-class Remains(Part, frozen=True, kw_only=True):
-    """What is known of any object: its metadata. Stands for a deleted object that does not decode."""
-
-    metadata: _EventMetadata = _EventMetadata()
-
-
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """A page of a list."""
@@ -67,14 +55,15 @@ class Page(Generic[T]):
 
 
 class Event(msgspec.Struct, Generic[T], frozen=True, gc=False):
-    """A watch event. `object` is None for a bookmark, and for an object that does not decode: `malformed` says why."""
+    """A watch event. `object` is None for a bookmark, and for an object that does not decode: `malformed` says why.
+
+    Of a deleted object that does not decode, `object` has the metadata alone, if at least that can be read.
+    """
 
     type: str
     resource_version: str
     object: T | None = None
     malformed: MalformedObjectError | None = None
-    remains: Remains | None = None
-    """Beside `malformed`: its metadata, as far as it has any."""
 
 
 class Decoder(Generic[T]):
@@ -140,17 +129,22 @@ class Decoder(Generic[T]):
         name, stored = event.get("type"), event.get("object")
         if name == ERROR and isinstance(stored, Mapping):
             return stored
-        try:
-            remains = msgspec.convert(without_nulls(stored), Remains)
-        except msgspec.ValidationError:
-            remains = Remains()
-        version = remains.metadata.resource_version
+        metadata = stored.get("metadata") if isinstance(stored, Mapping) else None
+        version = str(metadata.get("resourceVersion") or "") if isinstance(metadata, Mapping) else ""
         if name == BOOKMARK:
             return Event(BOOKMARK, version)
         try:
             return Event(str(name), version, self.converted(stored))
         except MalformedObjectError as fault:
-            return Event(str(name), version, malformed=fault, remains=remains)
+            remains = self._remains(metadata) if name == DELETED else None
+            return Event(str(name), version, remains, fault)
+
+    def _remains(self, metadata: object) -> T | None:
+        """Return an object that has the metadata alone, None where that is malformed too."""
+        field, least = self._kind.blank
+        with contextlib.suppress(MalformedObjectError):
+            return self.converted({"metadata": metadata, field: least})
+        return None
 
     def _malformed(self, stored: object, fault: msgspec.ValidationError) -> MalformedObjectError:
         problem, _, at = str(fault).partition(" - at ")

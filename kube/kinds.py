@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kube import objects
 
@@ -24,6 +24,8 @@ class Kind(Generic[T_co]):
     version: str = "v1"
     namespaced: bool = True
     versions: tuple[str, ...] = ("v1",)
+    blank: tuple[str, Any] = field(default=("", None), compare=False, repr=False)
+    """A field without which no object decodes, and the least it can be."""
 
     @property
     def api_version(self) -> str:
@@ -51,9 +53,14 @@ class Kind(Generic[T_co]):
 
 NODES = Kind(name="Node", plural="nodes", type=objects.Node, namespaced=False)
 NAMESPACES = Kind(name="Namespace", plural="namespaces", type=objects.Namespace, namespaced=False)
-PODS = Kind(name="Pod", plural="pods", type=objects.Pod)
+PODS = Kind(name="Pod", plural="pods", type=objects.Pod, blank=("spec", {"containers": []}))
 SLICES = Kind(
-    name="ResourceSlice", plural="resourceslices", type=objects.ResourceSlice, group=RESOURCE_GROUP, namespaced=False
+    name="ResourceSlice",
+    plural="resourceslices",
+    type=objects.ResourceSlice,
+    group=RESOURCE_GROUP,
+    namespaced=False,
+    blank=("spec", {"driver": "", "pool": {"name": ""}}),
 )
 CLASSES = Kind(
     name="DeviceClass", plural="deviceclasses", type=objects.DeviceClass, group=RESOURCE_GROUP, namespaced=False
@@ -72,6 +79,7 @@ TAINT_RULES = Kind(
     group=RESOURCE_GROUP,
     namespaced=False,
     versions=("v1", "v1beta2", "v1alpha3"),
+    blank=("spec", {"taint": {"key": "", "effect": ""}}),
 )
 """Served from 1.37 on as v1, in 1.36 as v1beta2, before as v1alpha3, and in none of them by default: ask discovery."""
 LEASES = Kind(name="Lease", plural="leases", type=objects.Lease, group="coordination.k8s.io")

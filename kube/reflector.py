@@ -48,7 +48,10 @@ class Sink(Protocol):
         ...
 
     def remove(self, kind: Kind[Any], found: Any) -> None:  # noqa: ANN401
-        """Forget an object. `found` is its last state, or has its `metadata` alone."""
+        """Forget an object. `found` is its last state, or where that is malformed, its metadata with an empty spec.
+
+        One that the sink was never told of may be among them: it was malformed all its life.
+        """
         ...
 
 
@@ -196,9 +199,11 @@ class Reflector(Generic[T]):
         self.progress.events += 1
         if event.malformed is not None:
             self._skip(event.malformed)
+        if event.object is None:
+            return
         if event.type == DELETED:
-            self._sink.remove(self._kind, event.object or event.remains)
-        elif event.object is not None:
+            self._sink.remove(self._kind, event.object)
+        else:
             self._sink.put(self._kind, event.object)
 
     def _skip(self, fault: MalformedObjectError) -> None:

@@ -44,7 +44,8 @@ class Picture:
         self._changed.set()
 
     def remove(self, kind: Kind[Any], found: Any) -> None:
-        assert self.known.pop(found.metadata.name).metadata.uid == found.metadata.uid
+        known = self.known.pop(found.metadata.name, found)  # a malformed one was never put
+        assert known.metadata.uid == found.metadata.uid
         self._changed.set()
 
     async def until(self, true: Callable[[], bool]) -> None:

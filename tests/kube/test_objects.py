@@ -167,9 +167,23 @@ def test_events_of_all_types() -> None:
     assert event("BOOKMARK", bookmark) == Event("BOOKMARK", "13")
     assert event("BOOKMARK", {"metadata": {"resourceVersion": "13", "name": ""}}) == Event("BOOKMARK", "13")
     assert event("ERROR", {"kind": "Status", "code": 410})["code"] == 410
-    gone = event("DELETED", {"metadata": {"name": "x", "uid": "u", "resourceVersion": "14"}, "spec": 1})
-    assert (gone.object, gone.resource_version, gone.remains.metadata.uid) == (None, "14", "u")
-    assert isinstance(gone.malformed, MalformedObjectError)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_of_a_malformed_object_that_is_deleted_the_metadata_is_told(kind: Kind[Any]) -> None:
+    """Else who keeps objects would keep it for ever."""
+    metadata = {"name": "x", "uid": "u", "resourceVersion": "14"}
+    event = {"type": "DELETED", "object": {"metadata": metadata, "spec": 1, "status": 1}}
+    gone = decoder(kind).event(json.dumps(event).encode())
+    assert isinstance(gone, Event)
+    assert isinstance(gone.object, kind.type)
+    assert (gone.object.metadata.name, gone.object.metadata.uid, gone.resource_version) == ("x", "u", "14")
+    if kind.name != "Namespace":  # of which nothing else is read
+        assert isinstance(gone.malformed, MalformedObjectError)
+    worse = decoder(kind).event(b'{"type": "DELETED", "object": {"metadata": {"name": 7}}}')
+    assert isinstance(worse, Event)
+    assert worse.object is None
+    assert isinstance(worse.malformed, MalformedObjectError)
 
 
 FIELDS = (

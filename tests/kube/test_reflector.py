@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kube.client import ApiClient, Selection
 from kube.errors import ClusterError, GoneError, UnavailableError
-from kube.kinds import CLAIMS, Kind
+from kube.kinds import CLAIMS, SLICES, Kind
 from kube.objects import Namespace, ResourceSlice
 from kube.reflector import Reflector, ReflectorSettings
 from sandbox import objects
@@ -212,7 +213,7 @@ def thing(testbed: Testbed, kind: Kind[Any], name: str, **spec: object) -> Manif
 
 def test_malformed_objects_are_named_and_stop_nothing(testbed: Testbed, caplog: pytest.LogCaptureFixture) -> None:
     """A custom kind stores what a built-in one would refuse."""
-    kind = custom_kind(testbed, "slices", ResourceSlice)
+    kind = replace(custom_kind(testbed, "slices", ResourceSlice), blank=SLICES.blank)
     good = {"driver": "gpu.example.com", "pool": {"name": "a", "generation": 1, "resourceSliceCount": 1}}
     listed = thing(testbed, kind, "listed", driver=7)
     testbed.create(thing(testbed, kind, "first", **good), listed)
