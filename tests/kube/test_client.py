@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import yaml
 
 from kube.access import Access
 from kube.client import ApiClient, Selection
@@ -283,52 +282,3 @@ def test_slices_classes_templates_and_leases_are_read_as_stored(testbed: Testbed
         assert lease.spec.renew_time.microsecond == 6
 
     with_client(testbed.control_plane.kubeconfig, work)
-
-
-def test_a_token_that_was_replaced_is_read_again(testbed: Testbed, control_plane: ControlPlane, tmp_path: Path) -> None:
-    """Service account tokens are rotated; a kubeconfig may name a file that someone rewrites."""
-    document = yaml.safe_load(control_plane.kubeconfig.read_text())
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-    account = {"metadata": {"namespace": testbed.namespace, "name": "default"}}
-
-    async def token(client: ApiClient) -> str:
-        path = f"/api/v1/namespaces/{testbed.namespace}/serviceaccounts/default/token"
-        answer = await client._transport.call("POST", path, body=json.dumps(request | account).encode())
-        return str(yaml.safe_load(answer)["status"]["token"])
-
-    granted = with_client(control_plane.kubeconfig, token)
-    written = tmp_path / "token"
-    written.write_text("expired")
-    document["users"][0]["user"] = {"tokenFile": str(written)}
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(document))
-
-    async def work(client: ApiClient) -> None:
-        with pytest.raises(ForbiddenError) as unknown:
-            await client.list_all(PODS)
-        assert unknown.value.status == 401
-        written.write_text(granted)
-        with pytest.raises(ForbiddenError) as still:
-            await client.list_all(PODS)
-        assert still.value.status == 401
-        with pytest.raises(ForbiddenError) as known:
-            await client.list_all(PODS)
-        assert known.value.status == 403
-        assert f"system:serviceaccount:{testbed.namespace}:default" in str(known.value)
-
-    with_client(tmp_path / "kubeconfig", work)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("{}", "no usable kubeconfig"),
-        ("a: [", "no usable kubeconfig"),
-        ("current-context: a\ncontexts: []\nclusters: []\nusers: []\n", "no usable kubeconfig"),
-    ],
-)
-def test_a_kubeconfig_that_is_none_is_named(tmp_path: Path, text: str, told: str) -> None:
-    (tmp_path / "kubeconfig").write_text(text)
-    with pytest.raises(ClusterError, match=told):
-        Access(tmp_path / "kubeconfig")
-    with pytest.raises(ClusterError, match="--kubeconfig"):
-        Access(tmp_path / "nothing")
