@@ -49,6 +49,8 @@ class ModelApi:
     log: dict[str, list[tuple[str, Any]]] = field(default_factory=lambda: {"claims": [], "pods": []})
     inflight: list[Request] = field(default_factory=list)
     double: list[str] = field(default_factory=list)
+    faults: list[BaseException | None] = field(default_factory=list)
+    """What ended a piece of work of the scheduler that should have ended otherwise."""
     events: list[str] = field(default_factory=list)
     _uids: int = 0
 

@@ -191,6 +191,7 @@ class World(RuleBasedStateMachine):
     def no_device_is_in_two_claims(self) -> None:
         self._spin()
         assert self.api.double == []
+        assert self.api.faults == []
 
     @invariant()
     def what_may_land_is_held(self) -> None:

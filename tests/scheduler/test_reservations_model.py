@@ -2,15 +2,160 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from kube.objects import ResourceClaim
+from packing.dra.model import ClaimUid
+from scheduler import settle, view
+from scheduler.bind import Binder
+from scheduler.locks import Locks
+from scheduler.reservations import Effect, PodUid, Reservations
+from scheduler.settle import Settler
+from scheduler.view import View
 
 from tests.scheduler.modelworld import World, WorldWithSlack
 
-RUN = settings(max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
+RUN = settings(max_examples=200, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("world", [World, WorldWithSlack])
 def test_t01_no_device_is_given_twice_nothing_is_held_for_ever_and_every_pod_ends(world: type[World]) -> None:
     run_state_machine_as_test(world, settings=RUN)
+
+
+# Seeded mistakes: each one must be found, or the test above proves little.
+
+HUNT = settings(
+    max_examples=3000,
+    stateful_step_count=80,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    report_multiple_bugs=False,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def drop_while_writing(patch: pytest.MonkeyPatch) -> None:
+    """A deleted pod gives up its devices although their write is on its way."""
+
+    def pod_gone(self: Reservations, pod: PodUid) -> list[Effect]:
+        for claim in [claim for claim in self.writes if any(pod in each.pods for each in self.plans[claim].values())]:
+            del self.writes[claim]
+        return list(self._forget(pod))
+
+    patch.setattr(Reservations, "pod_gone", pod_gone)
+
+
+def read_without_touching(patch: pytest.MonkeyPatch) -> None:
+    """After an unknown outcome the claim is read, and believed."""
+
+    async def touch(self: Settler, claim: ResourceClaim) -> None:
+        fresh = await self.writes.read_claim(claim.metadata.namespace, claim.metadata.name, timeout_s=1)
+        self.ledger.apply(self.ledger.reservations.refused(ClaimUid(fresh.metadata.uid)))
+
+    patch.setattr(Settler, "_touch", touch)
+
+
+def no_answer_taken_for_no(patch: pytest.MonkeyPatch) -> None:
+    """A write without an answer is taken for one that failed."""
+    patch.setattr(Reservations, "lost", Reservations.refused)
+
+
+def leader_without_take_over(patch: pytest.MonkeyPatch) -> None:
+    """A new leader does not touch the claims that a former one may still be writing."""
+    patch.setattr(settle, "open_writes", lambda claims: [])
+
+
+def older_states_believed(patch: pytest.MonkeyPatch) -> None:
+    """A watch that lags overwrites what an answer has told."""
+    patch.setattr(
+        view, "version_of", lambda obj: 0 if isinstance(obj, ResourceClaim) and not obj.status.allocation else 1
+    )
+
+
+def deleted_claims_come_back(patch: pytest.MonkeyPatch) -> None:
+    """An answer that arrives after the deletion brings the claim back."""
+
+    def answered(self: View, claim: ResourceClaim) -> ResourceClaim:
+        self._take(claim)
+        return claim
+
+    patch.setattr(View, "answered", answered)
+
+
+def shared_plans_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A second pod of a claim is not told where the first one's decision has put it."""
+    patch.setattr(Reservations, "planned", lambda self, claim: None)
+
+
+def expiry_ignores_bind(patch: pytest.MonkeyPatch) -> None:
+    """A reservation expires under a running bind."""
+
+    def expire(self: Reservations, now: float) -> list[Effect]:
+        late = [pod for pod, each in self.pods.items() if each.expires_at <= now]
+        return [effect for pod in late for effect in self._forget(pod)]
+
+    patch.setattr(Reservations, "expire", expire)
+    patch.setattr(Reservations, "tied", lambda self, pod: None)
+
+
+def never_expires(patch: pytest.MonkeyPatch) -> None:
+    """What is promised and never fetched stays."""
+    patch.setattr(Reservations, "expire", lambda self, now: [])
+
+
+def no_locks(patch: pytest.MonkeyPatch) -> None:
+    """Two pods write their common claim at the same time."""
+
+    @asynccontextmanager
+    async def unlocked(self: Locks, names: object) -> AsyncIterator[None]:
+        yield
+
+    patch.setattr(Locks, "all", unlocked)
+
+
+def bound_pods_keep_their_reservation(patch: pytest.MonkeyPatch) -> None:
+    """Nobody ends the reservation of a pod that has its node."""
+    patch.setattr(Reservations, "bound", lambda self, pod: [])
+
+
+def refused_writes_stay(patch: pytest.MonkeyPatch) -> None:
+    """A conflict does not end the write."""
+    patch.setattr(Reservations, "refused", lambda self, claim: [])
+
+
+def fence_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Claims are written without the lease."""
+    patch.setattr(Binder, "window", lambda self, until: 1.0)
+
+
+MISTAKES = [
+    drop_while_writing,
+    read_without_touching,
+    no_answer_taken_for_no,
+    leader_without_take_over,
+    older_states_believed,
+    deleted_claims_come_back,
+    shared_plans_forgotten,
+    expiry_ignores_bind,
+    never_expires,
+    no_locks,
+    bound_pods_keep_their_reservation,
+    refused_writes_stay,
+    fence_ignored,
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_the_model_finds_a_seeded_mistake(
+    mistake: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistake(monkeypatch)
+    with pytest.raises((AssertionError, KeyError)):
+        run_state_machine_as_test(World, settings=HUNT)
