@@ -53,8 +53,8 @@ class Books:
         self._leaving_pods: dict[str, HostUse] = {}
 
     def enter(self, inventory: Inventory) -> Ledger:
-        """Enter everything anew on another inventory."""
-        self.ledger = Ledger(inventory)
+        """Enter everything on another inventory; what is on nodes that did not change is taken over as it is."""
+        self.ledger = Ledger(inventory) if self.ledger is None else self.ledger.moved(inventory)
         for uid in sorted(self.claims):
             self.ledger.add_claim(uid, self.claims[uid])
         for pod in sorted(self.pods):

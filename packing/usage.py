@@ -7,6 +7,7 @@ changed, where its devices are no longer free.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NewType
@@ -86,6 +87,26 @@ class Usage:
         """Return an independent copy (the demand classes, which only grow, are shared)."""
         twin = Usage(self.fabric, self.classes, UsageArrays(*(array.copy() for array in self.arrays)))
         twin.claims = dict(self.claims)
+        return twin
+
+    def moved(self, fabric: Fabric, same: Sequence[tuple[int, int]]) -> Usage:
+        """Return the usage of `fabric`, in which some nodes, `same` (index here, index there), are as here.
+
+        What claims hold on these nodes comes along, and stays here too; all other nodes there are free.
+        """
+        twin = Usage(fabric)
+        here, there = (np.array([pair[side] for pair in same], dtype=np.int64) for side in (0, 1))
+        twin.arrays.nodes[there] = self.arrays.nodes[here]
+        twin.arrays.hosted[there] = self.arrays.hosted[here]
+        twin.arrays.gpus[_gpu_rows(fabric, there)] = self.arrays.gpus[_gpu_rows(self.fabric, here)]
+        node_there, class_there = dict(same), dict[int, int]()
+        for claim, held in self.claims.items():
+            node = node_there.get(held.node)
+            if node is not None:
+                c = class_there.get(held.demand_class)
+                if c is None:
+                    c = class_there[held.demand_class] = twin.classes.index(self.classes.demands[held.demand_class])
+                twin.claims[claim] = Held(c, node, held.gpus, held.profiles, held.starts)
         return twin
 
     def apply(self, claim: ClaimId, demand: Demand, placement: Placement) -> None:
@@ -266,6 +287,15 @@ def _commit_unit(usage: Usage, held: Held, u: int) -> None:
     c = usage.classes.index(Demand(requests=(demand.requests[u],)))
     one = Held(c, held.node, (held.gpus[u],), (held.profiles[u],), (held.starts[u],))
     commit(usage.fabric.arrays, usage.arrays, usage.classes.arrays, c, held.node, one.choice(), 1)
+
+
+def _gpu_rows(fabric: Fabric, nodes: Ints) -> Ints:
+    """Return the rows of the GPUs of some nodes, node by node."""
+    starts = fabric.arrays.gpu_start
+    counts = starts[nodes + 1] - starts[nodes]
+    before = np.cumsum(counts) - counts
+    rows: Ints = np.repeat(starts[nodes] - before, counts) + np.arange(counts.sum(), dtype=np.int64)
+    return rows
 
 
 def _all_free(fabric: Fabric) -> UsageArrays:

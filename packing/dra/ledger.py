@@ -125,6 +125,42 @@ class Ledger:
             twin.add_pod(pod, *held)
         return twin
 
+    def moved(self, inventory: Inventory) -> Ledger:
+        """Return what is in use on another inventory of the same cluster. This ledger is not to be used any more.
+
+        Nodes that did not change are taken over as they are; what is held on the others is given anew.
+        """
+        twin = Ledger(inventory)
+        twin.in_use = self.in_use
+        twin.usage = self.usage.moved(inventory.fabric, self._same_nodes(inventory))
+        twin._pods = {pod: held for pod, held in self._pods.items() if held[0] in inventory.fabric.index}
+        holders = [*(f"claim {claim}" for claim in self.in_use.claims), *(f"pod {pod}" for pod in twin._pods)]
+        for holder in holders:
+            held = self._held.get(holder, [])
+            kept = [claim for claim in held if claim in twin.usage.claims]
+            if held and len(kept) == len(held):
+                twin._held[holder] = held
+                continue
+            for claim in kept:
+                twin.usage.release(claim)
+            twin._give(holder)
+        return twin
+
+    def _same_nodes(self, inventory: Inventory) -> list[tuple[int, int]]:
+        """Return (index here, index there) of nodes that are the same in both, and of which nothing waits."""
+        here, there = self.inventory, inventory
+        found = []
+        for at, node in enumerate(there.fabric.nodes):
+            before = here.fabric.index.get(node.name)
+            if (
+                before is not None
+                and before not in self._waiting
+                and here.fabric.nodes[before] == node
+                and _devices(here, before) == _devices(there, at)
+            ):
+                found.append((before, at))
+        return found
+
     def _changed(self, results: tuple[Given, ...]) -> None:
         """Give a new version to the nodes that reach the devices."""
         self.events += 1
@@ -216,6 +252,11 @@ class Ledger:
                 units.append(part_unit(part, given))
         units += [(WholeRequest(count=len(gpus)), Devices(gpus=tuple(sorted(gpus)))) for gpus in wholes.values()]
         return units
+
+
+def _devices(inventory: Inventory, node: int) -> list[tuple[str, str, int, int]]:
+    """Return what identifies the devices that a node reaches."""
+    return [(one.pool.driver, one.pool.name, id(one.pool.shape), one.mask) for one in inventory.reach[node]]
 
 
 def part_unit(part: GpuPart, given: Given) -> Unit:
