@@ -86,6 +86,8 @@ class Decoder(Generic[T]):
 
     def converted(self, stored: object) -> T:
         """Decode an object that was parsed already, from JSON or YAML. Raises MalformedObjectError."""
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(stored, self._kind.type)
         try:
             return msgspec.convert(without_nulls(stored), self._kind.type)
         except msgspec.ValidationError as fault:

@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import msgspec
-
 from kube.client import ApiClient
+from kube.decoding import decoder
 from kube.errors import UnavailableError
 from kube.kinds import CLAIMS, LEASES, PODS
 from kube.objects import Lease, Pod, ResourceClaim
@@ -66,7 +65,7 @@ class ApiWrites:
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         metadata = {"uid": claim.metadata.uid, "annotations": {"dovetail.dev/touched": now}}
         found = await _within(timeout_s, self._client.patch(CLAIMS, *_where(claim), {"metadata": metadata}))
-        return msgspec.convert(found, ResourceClaim)
+        return _decoded(found)
 
     async def unfinalize(self, claim: ResourceClaim, *, timeout_s: float) -> ResourceClaim:
         """Remove the finalizer."""
@@ -75,7 +74,7 @@ class ApiWrites:
 
     async def create_claim(self, claim: Mapping[str, Any], *, timeout_s: float) -> ResourceClaim:
         """Create a claim."""
-        return msgspec.convert(await _within(timeout_s, self._client.create(CLAIMS, claim)), ResourceClaim)
+        return _decoded(await _within(timeout_s, self._client.create(CLAIMS, claim)))
 
     async def set_special(self, pod: Pod, status: Mapping[str, Any], *, timeout_s: float) -> None:
         """Write the pod's extendedResourceClaimStatus."""
@@ -106,7 +105,7 @@ class ApiWrites:
         if status is not None:
             change["status"], subresource = status, "status"
         call = self._client.patch(CLAIMS, *_where(claim), change, subresource=subresource)
-        return msgspec.convert(await _within(timeout_s, call), ResourceClaim)
+        return _decoded(await _within(timeout_s, call))
 
 
 class LeaseOf:
@@ -119,6 +118,10 @@ class LeaseOf:
     async def read_lease(self, *, timeout_s: float) -> Lease:
         """Return it as it is now."""
         return await _within(timeout_s, self._client.get(LEASES, *self._name))
+
+
+_decoded = decoder(CLAIMS).converted
+"""Reads what the API server stored; null is the same as nothing, and what is malformed is a ClusterError."""
 
 
 def _where(claim: ResourceClaim) -> tuple[str, str]:
