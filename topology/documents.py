@@ -23,24 +23,33 @@ def load_document(text: str, name: str, schema: str, *, key: str = "schema") -> 
     Raises InvalidInputError (object `name`) for text above 1 MiB, broken YAML, aliases, deep nesting, a key twice or
     another schema.
     """
-    # Lone surrogates, which no file can hold, are left to the YAML reader to refuse.
-    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
-        raise InvalidInputError(name, "", f"larger than {MAX_BYTES} bytes; such a file has a few thousand")
-    try:
-        _check_events(text, name)
-        _check_keys(yaml.compose(text, Loader=_LOADER), name)
-        document = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, chosen above
-    except InvalidInputError:
-        raise
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
-        # PyYAML lets through what goes wrong inside it on scalars such as !!bool x, !!int "" or !!timestamp x.
-        raise InvalidInputError(name, "", f"is not YAML: {_one_line(error)}") from error
+    documents = load_documents(text, name)
+    if len(documents) > 1:
+        raise InvalidInputError(name, "", "holds several documents; write one")
+    document = documents[0] if documents else None
     if not isinstance(document, dict):
         raise InvalidInputError(name, "", f"is no YAML mapping; such a file starts with `{key}: {schema}`")
     found = document.get(key)
     if found != schema:
         raise InvalidInputError(name, key, f"is {_shortened(repr(found))}; must be {schema!r}")
     return document
+
+
+def load_documents(text: str, name: str) -> list[Any]:
+    """Return the documents in `text`, of any form. Raises InvalidInputError as `load_document` does."""
+    # Lone surrogates, which no file can hold, are left to the YAML reader to refuse.
+    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+        raise InvalidInputError(name, "", f"larger than {MAX_BYTES} bytes; such a file has a few thousand")
+    try:
+        _check_events(text, name)
+        for root in yaml.compose_all(text, Loader=_LOADER):
+            _check_keys(root, name)
+        return list(yaml.load_all(text, Loader=_LOADER))
+    except InvalidInputError:
+        raise
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+        # PyYAML lets through what goes wrong inside it on scalars such as !!bool x, !!int "" or !!timestamp x.
+        raise InvalidInputError(name, "", f"is not YAML: {_one_line(error)}") from error
 
 
 def convert(document: dict[str, Any], kind: type[T], name: str) -> T:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from packing.dra.general import state_of
@@ -29,6 +29,10 @@ class Lack:
     text: str
     detail: str
     devices: int = 0
+    claim: int = -1
+    """Which claim of the ask, -1 where it is no single one's."""
+    counts: tuple[tuple[int, str], ...] = ()
+    """(selected devices lost, why each is: the first reason), most first."""
 
 
 class Why:
@@ -84,7 +88,7 @@ class Why:
         lacks: list[Lack] = []
         combination: list[tuple[SubRequest, ...]] = []
         for claim in self._ask.claims:
-            subs = []
+            subs: list[SubRequest] = []
             for request in claim.requests:
                 alone = [(sub, _alone(items[id(sub)], unready=unready)) for sub in request.alternatives]
                 able = [sub for sub, lack in alone if lack is None]
@@ -112,7 +116,7 @@ class Why:
                     claims = [*self._ask.claims]
                     claims[c] = replace(claim, constraints=rest)
                     if exists(problem, claims, items, sets) is not None:
-                        return (_disagreement(constraint),)
+                        return (_disagreement(constraint, c),)
         except BoundHitError:
             return (Lack("", "search bound hit", "the search for devices ended at its bound without an answer"),)
         return (Lack("", "no devices for all requests together", "each request alone could be served"),)
@@ -129,35 +133,37 @@ def _alone(item: Item, *, unready: bool) -> Lack | None:
     """Return what keeps a request from being served even alone."""
     name, selected = item.sub.name, item.selected.bit_count()
     if not selected:
-        return Lack(name, f"request {name}: no device selected", "no device of the node passes the selectors")
+        detail = "no device of the node passes the selectors"
+        return Lack(name, f"request {name}: no device selected", detail, claim=item.claim)
     if item.every and unready:
-        return Lack(name, f"request {name}: pool not complete", "asks for all devices while a pool is being updated")
+        detail = "asks for all devices while a pool is being updated"
+        return Lack(name, f"request {name}: pool not complete", detail, claim=item.claim)
     wanted = item.count if item.every else item.sub.count
     if wanted and item.candidates.bit_count() >= wanted:
         return None
     if not item.lost:
         detail = f"{wanted} wanted, {selected} selected"
-        return Lack(name, f"request {name}: too few devices selected", detail, selected)
+        return Lack(name, f"request {name}: too few devices selected", detail, selected, item.claim)
     counts = _counts(item)
     text = f"request {name}: selected devices {counts[0][1]}"
-    return Lack(
-        name, text, f"of {selected} selected " + ", ".join(f"{n} {reason}" for n, reason in counts), counts[0][0]
-    )
+    detail = f"of {selected} selected " + ", ".join(f"{n} {reason}" for n, reason in counts)
+    return Lack(name, text, detail, counts[0][0], item.claim, counts)
 
 
-def _counts(item: Item) -> Sequence[tuple[int, str]]:
+def _counts(item: Item) -> tuple[tuple[int, str], ...]:
     """Return (devices lost, reason), most first."""
-    return sorted(((mask.bit_count(), reason) for reason, mask in item.lost.items()), key=lambda one: (-one[0], one[1]))
+    lost = [(mask.bit_count(), reason) for reason, mask in item.lost.items()]
+    return tuple(sorted(lost, key=lambda one: (-one[0], one[1])))
 
 
 def _unlinked(item: Item) -> Lack:
     name, count = item.sub.name, item.sub.count
     least = f" at {item.sub.min_gbps:.10g} GB/s" if item.sub.min_gbps else " joined by NVLink"
     text = f"request {name}: no {count} free GPUs{least}"
-    return Lack(name, text, text)
+    return Lack(name, text, text, claim=item.claim)
 
 
-def _disagreement(constraint: Constraint) -> Lack:
+def _disagreement(constraint: Constraint, claim: int) -> Lack:
     kind = "distinctAttribute" if constraint.distinct else "matchAttribute"
     text = f"no free devices satisfy {kind} {constraint.attribute}"
-    return Lack("", text, f"without {kind} {constraint.attribute} there would be some")
+    return Lack("", text, f"without {kind} {constraint.attribute} there would be some", claim=claim)
