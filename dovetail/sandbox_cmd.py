@@ -53,6 +53,9 @@ def up(
     real_node: Annotated[
         bool, typer.Option("--real-node", help="Also a real kubelet with containerd; needs root.")
     ] = False,
+    scheduler: Annotated[
+        bool, typer.Option(help='Our scheduler, "dovetail", and its fence: no other gets devices of ours.')
+    ] = True,
     name: Name = "default",
 ) -> None:
     """Build what is missing, start the sandbox, leave it running. Twice is fine."""
@@ -61,11 +64,12 @@ def up(
         from dovetail.sandbox_cmd_home import Home, Wish
         from sandbox import rundir
 
-        wish = Wish(parse_nodes(DEFAULT_NODES if nodes is None else nodes), real_node)
+        asked = parse_nodes(DEFAULT_NODES if nodes is None else nodes)
+        wish = Wish(asked, real_node, scheduler and _can_schedule())
         home = Home(name)
         with rundir.exclusive(f"up-{name}"):
             if home.is_up():
-                _check_running(home, wish, any_wish=nodes is None and not real_node)
+                _check_running(home, wish, any_wish=nodes is None and not real_node and scheduler)
             else:
                 _start(home, wish)
         _advise(home)
@@ -188,6 +192,17 @@ def _start(home: Home, wish: Wish) -> None:
     home.start(wish, step)
 
 
+def _can_schedule() -> bool:
+    """Whether what our scheduler imports is installed; says so where it is not."""
+    from dovetail.sandbox_cmd_scheduler import lacks
+
+    missing = lacks()
+    if missing:
+        install = "pip install 'dovetail[cluster,planner]'"
+        typer.echo(f"dovetail: without our scheduler, as {', '.join(missing)} is missing; install: {install}", err=True)
+    return not missing
+
+
 def _check_running(home: Home, wish: Wish, *, any_wish: bool) -> None:
     """Say that it runs. Raises SandboxError when it is not what is asked for now, or broken."""
     from dovetail.sandbox_cmd_status import components
@@ -220,6 +235,8 @@ def _advise(home: Home) -> None:
     if home.wish().real_node and EXAMPLES.is_dir():
         lines += [f"  {kubectl} apply -f {examples}/container.yaml   # a real container, on the real node"]
     lines += [f"  {kubectl} get pods,resourceclaims -o wide"]
+    if home.wish().scheduler:
+        lines += ["", 'Pods get GPUs from the scheduler "dovetail" alone (spec.schedulerName), as the examples do.']
     lines += ["", f"End it: {ours} sandbox down{option}"]
     typer.echo("\n".join(lines))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dovetail import sandbox_cmd_gpus as gpus
+from dovetail import sandbox_cmd_scheduler as our_scheduler
 from dovetail.progress import progress_bar
 from sandbox import preflight, rundir, tools
 from sandbox.api import Api
@@ -54,10 +55,13 @@ class Wish:
     nodes: Mapping[str, int]
     """Machine -> number of simulated nodes."""
     real_node: bool
+    scheduler: bool
+    """Whether ours runs, from its manifests."""
 
     def __str__(self) -> str:
         """Return it as `up` takes it."""
-        return f"--nodes '{gpus.nodes_text(self.nodes)}'" + (" --real-node" if self.real_node else "")
+        flags = [" --real-node" if self.real_node else "", "" if self.scheduler else " --no-scheduler"]
+        return f"--nodes '{gpus.nodes_text(self.nodes)}'" + "".join(flags)
 
 
 class Home:
@@ -101,7 +105,7 @@ class Home:
     def wish(self) -> Wish:
         """Return what it was started with."""
         facts = self.facts()
-        return Wish(facts["nodes"], facts["real_node"])
+        return Wish(facts["nodes"], facts["real_node"], facts["scheduler"])
 
     def kubeconfig(self) -> Path:
         """Return the administrator's kubeconfig. Raises SandboxError when it does not run."""
@@ -129,12 +133,16 @@ class Home:
             plane = stack.enter_context(ControlPlane.start(prefix=self._prefix))
             step(f"control plane of Kubernetes {plane.version}")
             _fill(plane, wish.nodes, step)
+            if wish.scheduler:
+                our_scheduler.start(plane)
+                step(f"scheduler {our_scheduler.NAME}: kube-scheduler and extender")
             node = stack.enter_context(Node.start(plane, REAL_NODE)) if wish.real_node else None
             _wait_for_pods_to_be_welcome(plane.api)
             facts = {
                 "name": self.name,
                 "nodes": dict(wish.nodes),
                 "real_node": wish.real_node,
+                "scheduler": wish.scheduler,
                 "kubernetes": plane.version,
                 "start_s": round(time.monotonic() - start_s, 1),
             }

@@ -13,8 +13,10 @@ from sandbox import kustomize
 from sandbox.controlplane import ControlPlane
 from sandbox.deployed import DeployedPod
 
-NEEDS = ("aiohttp", "kubernetes", "prometheus_client", "numba", "networkx", "scipy")
+NEEDS = ("aiohttp", "kubernetes", "prometheus_client", "re2", "numba", "networkx", "scipy")
 """Packages that the extras `cluster` and `planner` bring."""
+NAME = "dovetail"
+"""spec.schedulerName of the pods that it places."""
 PROGRAM = (sys.executable, "-m", "dovetail")
 CACHE = "cache"
 """The volume for compiled kernels, which take a minute to make."""

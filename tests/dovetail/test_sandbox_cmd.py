@@ -25,6 +25,7 @@ from sandbox.waiting import NotYet, wait_for
 from tests.sandbox.children import ROOT, child, ended, first_line
 
 EXAMPLES = ROOT / "examples" / "sandbox"
+SCHEDULER = ("dovetail-scheduler-kube-scheduler", "dovetail-scheduler-extender")
 PAIRS = "a100-8-pcie-nvlink-pairs"
 ALLOCATIONS = (
     "-o=jsonpath={range .items[*]}{.metadata.name} {.status.allocation.devices.results[*]['pool','device']}{'\\n'}{end}"
@@ -133,7 +134,7 @@ def test_status_tells_components_nodes_and_slices(running: str) -> None:
     for component in facts["components"]:
         assert component["memory_mib"] > 0
         assert f"{rundir.OWNER}={facts['directory']}" in Path(f"/proc/{component['pid']}/environ").read_text()
-    assert {each["name"] for each in facts["components"]} == {*tools.CONTROL_PLANE, "kwok"}
+    assert {each["name"] for each in facts["components"]} == {*tools.CONTROL_PLANE, "kwok", *SCHEDULER}
     assert facts["nodes"] == [
         {"machine": PAIRS, "nodes": 1, "ready": 1},
         {"machine": "hgx-h100-8", "nodes": 2, "ready": 2},
@@ -143,17 +144,49 @@ def test_status_tells_components_nodes_and_slices(running: str) -> None:
     )
 
 
-def test_the_in_tree_scheduler_places_the_examples(running: str) -> None:
-    for pod in ("whole-gpu", "nvlink-pair", "mig-partition", "share-1", "share-2", "h100-node"):
+PLACED = ("whole-gpu", "nvlink-pair", "mig-partition", "share-1", "share-2", "h100-node")
+"""Pods of the examples that need no real node."""
+
+
+def check_examples() -> None:
+    """All run, with devices as they asked for."""
+    for pod in PLACED:
         succeeds("kubectl", "wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
     pool, other, *pair = allocated("nvlink-pair-")
-    assert (pool, other) == (f"{PAIRS}-0/gpu.dovetail.dev",) * 2
+    assert pool == other
+    assert pool.startswith(f"{PAIRS}-")
     first, second = (int(device.removeprefix("gpu-")) for device in pair)
     assert first // 2 == second // 2  # bridges join neighbours
     assert "-mig-2g20gb-" in allocated("mig-partition-")[1]
     assert allocated("share-1-")[1].endswith("-mps")
     assert len(allocated("h100-node-")) == 16
     assert allocated("whole-gpu-")[1].startswith("gpu-")
+
+
+def test_our_scheduler_places_the_examples(running: str) -> None:
+    check_examples()
+    assert allocated("share-1-") == allocated("share-2-"), "two shares fill one GPU"
+
+
+def test_the_fence_keeps_the_default_scheduler_off_our_devices(running: str, tmp_path: Path) -> None:
+    stray = (EXAMPLES / "whole-gpu.yaml").read_text().replace("name: whole-gpu", "name: stray")
+    (tmp_path / "stray.yaml").write_text(stray.replace("  schedulerName: dovetail\n", ""))
+    succeeds("kubectl", "apply", "-f", str(tmp_path))
+
+    def look() -> bool | NotYet:
+        events = succeeds("kubectl", "get", "events", "--field-selector=involvedObject.name=stray")
+        return 'set spec.schedulerName of the pod to "dovetail"' in events or NotYet(events)
+
+    wait_for("the refusal", look, every_s=1.0)
+    succeeds("kubectl", "delete", "-f", str(tmp_path))
+
+
+def test_without_our_scheduler_the_in_tree_one_places_the_examples(clean: Path, tmp_path: Path) -> None:
+    for path in EXAMPLES.glob("*.yaml"):
+        (tmp_path / path.name).write_text(path.read_text().replace("  schedulerName: dovetail\n", ""))
+    succeeds("up", "--no-scheduler", "--nodes", f"2xhgx-h100-8,{PAIRS}")
+    succeeds("kubectl", "apply", "-f", str(tmp_path))
+    check_examples()
 
 
 def test_slices_go_with_their_node(running: str) -> None:
@@ -190,7 +223,7 @@ def test_logs_of_a_component(running: str) -> None:
 
 
 def test_following_a_log_ends_with_the_sandbox(clean: Path) -> None:
-    succeeds("up", "--nodes", "")
+    succeeds("up", "--no-scheduler", "--nodes", "")
     with child("-m", "dovetail", "sandbox", "logs", "-f", "etcd") as process:
         assert first_line(process)
         succeeds("down")
@@ -199,14 +232,14 @@ def test_following_a_log_ends_with_the_sandbox(clean: Path) -> None:
 
 def test_kubectl_leaves_nothing_at_home(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tools.cache_folder().parent))  # the built programs stay where they are
-    succeeds("up", "--nodes", "")
+    succeeds("up", "--no-scheduler", "--nodes", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     succeeds("kubectl", "get", "nodes")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_frozen_sandbox_is_told_and_ended(clean: Path) -> None:
-    succeeds("up", "--nodes", "l4-8-pcie")
+    succeeds("up", "--no-scheduler", "--nodes", "l4-8-pcie")
     (supervisor,) = supervisors(Path(status()["directory"]))
     os.kill(pid("kube-apiserver"), signal.SIGSTOP)
     shown = sandbox("status")
@@ -222,7 +255,7 @@ def test_a_frozen_sandbox_is_told_and_ended(clean: Path) -> None:
 
 
 def test_an_ended_component_shows(clean: Path) -> None:
-    succeeds("up", "--nodes", "")
+    succeeds("up", "--no-scheduler", "--nodes", "")
     os.kill(pid("kube-scheduler"), signal.SIGKILL)
     shown = sandbox("status")
     assert shown.returncode == 3
@@ -249,26 +282,26 @@ def test_an_interrupted_up_leaves_nothing(clean: Path, ending: signal.Signals) -
 
 def test_a_sandbox_starts_while_a_killed_one_is_going(clean: Path) -> None:
     interrupted_up(signal.SIGKILL)
-    succeeds("up", "--nodes", "")
+    succeeds("up", "--no-scheduler", "--nodes", "")
     assert status()["state"] == "running"
     assert len(list(clean.glob("up-default-*"))) == 1
 
 
 @pytest.mark.parametrize("next_step", ["up", "down"])
 def test_the_next_command_cleans_up_after_a_killed_supervisor(clean: Path, next_step: str) -> None:
-    succeeds("up", "--nodes", "")
+    succeeds("up", "--no-scheduler", "--nodes", "")
     (directory,) = clean.glob("up-default-*")
     supervisor = int(Path(f"/proc/{pid('etcd')}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(supervisor, signal.SIGKILL)
     assert sandbox("status").returncode == 3
-    succeeds(next_step, *(["--nodes", ""] if next_step == "up" else []))
+    succeeds(next_step, *(["--no-scheduler", "--nodes", ""] if next_step == "up" else []))
     assert not directory.exists()
     assert bool(left(clean)) == (next_step == "up")
 
 
 def test_a_sandbox_of_another_version_is_told_and_ended(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor whose status has fields that this version does not know, or lacks some."""
-    succeeds("up", "--nodes", "")
+    succeeds("up", "--no-scheduler", "--nodes", "")
     directory = Home("default").directory()
     assert directory is not None
 
@@ -284,9 +317,9 @@ def test_a_sandbox_of_another_version_is_told_and_ended(clean: Path, monkeypatch
 
 
 def test_two_sandboxes_live_side_by_side(clean: Path) -> None:
-    succeeds("up", "--nodes", "l4-8-pcie")
+    succeeds("up", "--no-scheduler", "--nodes", "l4-8-pcie")
     try:
-        succeeds("up", "--nodes", "t4-4-pcie", "--name", "other")
+        succeeds("up", "--no-scheduler", "--nodes", "t4-4-pcie", "--name", "other")
         nodes = succeeds("kubectl", "--name", "other", "get", "nodes", "-o", "name")
         assert nodes.split() == ["node/t4-4-pcie-0"]
         succeeds("down")
@@ -312,7 +345,7 @@ def test_an_up_that_fails_at_its_very_end_leaves_nothing(
 
     monkeypatch.setattr(Programs, "stay", stay_but_once)
     with pytest.raises(SupervisorError, match="refused"):
-        Home("default").start(Wish({}, real_node=True), lambda _: None)
+        Home("default").start(Wish({}, real_node=True, scheduler=False), lambda _: None)
     assert left(clean) == []
 
 
@@ -320,7 +353,7 @@ def test_an_up_that_fails_at_its_very_end_leaves_nothing(
 def test_a_pod_runs_in_a_real_container(clean: Path) -> None:
     had_or_skipped(preflight.check)
     had_or_skipped(lambda: tools.provide(tools.NODE))
-    succeeds("up", "--real-node", "--nodes", "")
+    succeeds("up", "--no-scheduler", "--real-node", "--nodes", "")
     succeeds("kubectl", "apply", "-f", str(EXAMPLES / "container.yaml"))
     succeeds("kubectl", "wait", "pod/container", "--for=condition=Ready", "--timeout=60s")
     assert succeeds("kubectl", "logs", "container") == "hello from container\n"
