@@ -119,6 +119,8 @@ class Packed:
         if names is None:
             return None
         index = self.inventory.fabric.index
+        if len(names) >= len(index) and index.keys() <= set(names):
+            return None  # the usual case, where thousands of names need not be looked up
         flags = np.zeros(len(index), dtype=np.bool_)
         flags[[at for name in names if (at := index.get(name)) is not None]] = True  # type: ignore[call-overload]
         return None if flags.all() else flags

@@ -21,6 +21,7 @@ from kube.objects import Pod
 from packing.mix import DemandMix
 from packing.model import NodeName
 from packing.warm import compile_kernels
+from scheduler.bell import ClaimBell
 from scheduler.bind import Binder
 from scheduler.capacity import measure
 from scheduler.claimwriter import ClaimWriter
@@ -28,6 +29,8 @@ from scheduler.decider import Decider, DecideSettings
 from scheduler.decisionlog import LoggedCluster
 from scheduler.faults import BindFault
 from scheduler.feed import Feed
+from scheduler.findings import Sight
+from scheduler.janitor import Janitor
 from scheduler.leadership import Leadership, LeaseSettings
 from scheduler.ledger import Ledger
 from scheduler.metrics import Capacity
@@ -36,6 +39,7 @@ from scheduler.reservations import PodUid, Reservations
 from scheduler.settings import Settings
 from scheduler.settle import Settler
 from scheduler.special import SpecialClaims
+from scheduler.wakeup import Wakeup, WakeupSettings
 from scheduler.writes import ApiWrites, LeaseOf
 from topology.errors import InvalidInputError
 
@@ -102,6 +106,15 @@ class System:
         self.decider.binder = self.binder
         self.settler = Settler(self.binder)
         self.leadership = self._leadership(settings, client)
+        self.janitor = Janitor(self.binder, lambda: self._sight(settings), self.leads)
+        ring = WakeupSettings(namespace=settings.lease.namespace if settings.lease else "default")
+        self.wakeup = Wakeup(
+            ClaimBell(client, ring.namespace, ring.name),
+            ring,
+            waits=lambda: bool(self.decider.waiting) and self.leads(),
+            token=lambda: str(uuid.uuid4()),
+        )
+        self.ledger.on_freed = self.feed.on_inventory = self.wakeup.ask
 
     def leads(self) -> bool:
         """Whether decisions may be made here."""
@@ -123,6 +136,7 @@ class System:
         """Yield what runs beside the requests, by name."""
         yield "leadership", self.leadership.follow()
         yield "settling", self._settle()
+        yield "wake-ups", self.wakeup.run()
 
     async def drain(self) -> None:
         """Finish what is being written; begin nothing."""
@@ -161,10 +175,20 @@ class System:
             lambda: self.ledger.apply(self.ledger.reservations.retire()),
         )
 
+    def _sight(self, settings: Settings) -> Sight:
+        return Sight(
+            view=self.ledger.view,
+            reservations=self.ledger.reservations,
+            nodes=self.cluster.nodes(),
+            drivers=self.cluster.drivers,
+            scheduler=settings.scheduler_name,
+        )
+
     async def _settle(self) -> None:
         while True:
             try:
                 await self.settler.all()
+                await self.janitor.step()
             except (ClusterError, BindFault) as error:
                 log.warning("to be settled later error=%r", str(error))
             self.decider.tick()

@@ -215,7 +215,7 @@ class Decider:
         left = without(resolved, {claim: node for claim, (node, _) in planned.items()})
         slack = 0.0 if planned or _shared(resolved) else slack
         last = self.reservations.tried_last(uid, self.clock())
-        allocations = self._allocations(left, [name for name in names if name not in last], slack)
+        allocations = self._allocations(left, [name for name in names if name not in last] if last else names, slack)
         if not allocations and last:
             allocations = self._allocations(left, [name for name in names if name in last], slack)
         taken = {claim: what for claim, (_, what) in planned.items()}
