@@ -33,7 +33,7 @@ from kube.objects import (
 from kube.objects_base import Metadata
 from kube.podresources import cpu_milli, memory_mib, pod_requests
 from kube.pools import Pools
-from kube.resolved import Resolved
+from kube.resolved import Resolved, Surroundings
 from kube.store import Shelf, Store
 from packing.dra.inventory import Inventory
 from packing.dra.ledger import Ledger
@@ -222,10 +222,13 @@ class Cluster:
         self._refresh()
         return self._changes
 
-    def resolve(self, pod: Pod) -> Resolved:
-        """Return what a pod asks for. Raises Refusal when no node can serve it, as things are."""
+    def resolve(self, pod: Pod, around: Surroundings | None = None) -> Resolved:
+        """Return what a pod asks for. Raises Refusal when no node can serve it, as things are.
+
+        `around`: as things would be, of the same pools and drivers.
+        """
         self._refresh()
-        return self._claims.resolve(pod, self)
+        return self._claims.resolve(pod, around or self)
 
     def decide(self, resolved: Resolved, among: Collection[str] | None = None, *, slack: float = 0.0) -> Decided:
         """Choose node and devices for a pod, changing nothing.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kube.decoding import decoder
+from kube.documents import stored_objects
 from kube.errors import MalformedObjectError
 from kube.kinds import KINDS
-from topology.errors import InvalidInputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ def read_snapshot(document: object, source: str = "snapshot") -> Snapshot:
     objects: list[object] = []
     malformed: list[MalformedObjectError] = []
     skipped: dict[str, None] = {}
-    for kind, stored in _stored(document, source, ""):
+    for kind, stored in stored_objects([document], source):
         if kind not in KINDS:
             skipped[kind] = None
             continue
@@ -39,21 +37,3 @@ def read_snapshot(document: object, source: str = "snapshot") -> Snapshot:
         except MalformedObjectError as fault:
             malformed.append(fault)
     return Snapshot(tuple(objects), tuple(malformed), tuple(skipped))
-
-
-def _stored(document: object, source: str, kind: str) -> Iterator[tuple[str, Any]]:
-    """Yield kind and object of all that is in a document. Items of a PodList do not say that they are pods."""
-    if not isinstance(document, Mapping):
-        problem = f"is {type(document).__name__}, not an object or a List of the Kubernetes API"
-        raise InvalidInputError(source, "", problem)
-    said = document.get("kind") or kind
-    if not isinstance(said, str) or not said:
-        raise InvalidInputError(source, "kind", "is missing; write as `kubectl get -o json` does")
-    if not said.endswith("List"):
-        yield said, document
-        return
-    items = document.get("items") or ()
-    if not isinstance(items, list | tuple):
-        raise InvalidInputError(source, "items", f"is {type(items).__name__}; must be a list of objects")
-    for at, item in enumerate(items):
-        yield from _stored(item, f"{source} items[{at}]", said.removesuffix("List"))
