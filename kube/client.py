@@ -6,7 +6,7 @@ long it may take (`timeout`), and the client waits a little longer than that.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -56,6 +56,10 @@ class ApiClient:
     def __init__(self, access: Access, *, timeout_s: float = TIMEOUT_S, connections: int = 64) -> None:
         """Prepare connections. `timeout_s` is for each call but watches; `connections`: how many calls at once."""
         self._transport = Transport(access, timeout_s=timeout_s, connections=connections)
+
+    def watch_calls(self, told: Callable[[str, str, int, float], None]) -> None:
+        """Have `told` hear of every call but watches: HTTP method, path, status (0: no answer), seconds."""
+        self._transport.on_call = told
 
     async def __aenter__(self) -> Self:
         await self._transport.open()

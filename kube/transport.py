@@ -79,11 +79,15 @@ class Transport:
         headers = {"Content-Type": content_type} if body is not None else {}
         what = f"{method} {path}"
         async with self._free:
+            start_s, status = time.monotonic(), 0
             try:
                 async with await self._send(method, path, asked, limits, headers, body) as answer:
                     text = await answer.read()
+                status = answer.status
             except (ClientError, TimeoutError, OSError) as fault:
                 raise _no_answer(what, fault) from fault
+            finally:
+                self.on_call(method, path, status, time.monotonic() - start_s)
         if answer.status >= 400:
             await self._refused(answer, text, what)
         return text

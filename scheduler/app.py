@@ -71,6 +71,7 @@ async def _serve(settings: Settings, mix: DemandMix | None, told: asyncio.Event)
         system = System(settings, mix, client)
         watches = readiness.watches = Watches(client, system.feed)
         metrics = Metrics(_gauges(system, watches, readiness))
+        client.watch_calls(metrics.called)
         probes = Probes(waits_for=readiness.lacks, settings=settings.public(), explain=system.explain)
         tasks = Tasks(group)
         async with _Listener(settings, Extender(system.decider, probes, metrics), context):

@@ -111,6 +111,10 @@ class Metrics:
         """Count a decision: `placed`, `passed` (asks for no device), `rejected` with its reason, or `error`."""
         self._decisions.labels(outcome, self._reasons.value(reason)).inc()
 
+    def called(self, method: str, path: str, code: int, seconds: float) -> None:
+        """Count a request to the API server, by HTTP method and path."""
+        self.api_called(method.lower(), resource_of(path), code, seconds)
+
     def api_called(self, verb: str, resource: str, code: int, seconds: float) -> None:
         """Count a request to the API server; `resource` is a plural, with `/subresource`."""
         self._api_s.labels(verb).observe(seconds)
@@ -149,6 +153,15 @@ class _OnDemand(Collector):
         for product, number in sorted(by_product.items()):
             merged.setdefault(self._products.value(product), []).append(number)
         return {product: merge(numbers) for product, numbers in merged.items()}
+
+
+def resource_of(path: str) -> str:
+    """Return the plural in a path of the API, with its subresource: `pods/binding`; names are left out."""
+    parts = path.strip("/").split("/")
+    parts = parts[3:] if parts[0] == "apis" else parts[2:]
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        parts = parts[2:]
+    return "/".join([*parts[:1], *parts[2:3]]) or OTHER
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from scheduler.metrics import MAX_VALUES, OTHER, Bounded, Capacity, Gauges, Metrics
+from scheduler.metrics import MAX_VALUES, OTHER, Bounded, Capacity, Gauges, Metrics, resource_of
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -41,6 +42,22 @@ def test_decisions_latencies_and_writes_are_counted() -> None:
     assert found["dovetail_extender_duration_seconds_bucket", (("le", "0.002"), ("verb", "filter"))] == 0
     of_write = (("code", "409"), ("resource", "resourceclaims/status"), ("verb", "update"))
     assert found["dovetail_api_requests_total", of_write] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [
+        ("/api/v1/namespaces/default/pods/p/binding", "pods/binding"),
+        ("/api/v1/namespaces/default", "namespaces"),
+        ("/api/v1/nodes", "nodes"),
+        ("/apis/resource.k8s.io/v1/namespaces/n/resourceclaims/c/status", "resourceclaims/status"),
+        ("/apis/resource.k8s.io/v1/namespaces/n/resourceclaims/c", "resourceclaims"),
+        ("/apis/resource.k8s.io/v1", OTHER),
+        ("/version", OTHER),
+    ],
+)
+def test_calls_are_counted_by_resource_and_never_by_name(path: str, resource: str) -> None:
+    assert resource_of(path) == resource
 
 
 def test_capacity_is_read_when_asked_for() -> None:
