@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import importlib.metadata
 import socket
+import time
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -38,6 +39,8 @@ class Transport:
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
+        self.on_call: Callable[[str, str, int, float], None] = lambda _method, _path, _status, _seconds: None
+        """Told of every call: HTTP method, path, status (0: no answer), seconds."""
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def open(self) -> None:
