@@ -13,7 +13,7 @@ import numpy as np
 
 from packing.dra.amounts import consumed
 from packing.dra.firstfit import first_fit
-from packing.dra.gpus import Judge, is_choice, is_set, nodes_alike
+from packing.dra.gpus import Judge, is_choice, is_set, nodes_alike, slices_of
 from packing.dra.layout import Layout
 from packing.dra.ledger import Ledger
 from packing.dra.model import Ask, Given, SubRequest
@@ -117,7 +117,8 @@ class General:
         if len(found) == 1:
             return first
         scores = self._judge.solutions(items, [(n, solution) for solution in found])
-        return found[int(np.argmax(scores))]
+        slices = [slices_of(node.layout, [bit for bits in solution for bit in bits]) for solution in found]
+        return found[max(range(len(found)), key=lambda at: (-slices[at], scores[at], -at))]
 
     def givens(self, node: int, names: Names) -> tuple[tuple[Given, ...], ...]:
         """Return the devices found for a node, per claim in the order of its requests."""

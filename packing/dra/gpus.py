@@ -74,6 +74,20 @@ def units_of(layout: Layout, item: Item, bits: Iterable[int]) -> list[Unit]:
     return units
 
 
+def slices_of(layout: Layout, bits: Iterable[int]) -> int:
+    """Return the memory slices of the partitions among these devices.
+
+    Of partitions that will do, every policy takes the smallest (`packing.kernels.prefer`); a score does not say so.
+    """
+    total = 0
+    for bit in bits:
+        part = layout.parts.get(bit)
+        if part is not None and part.kind is PartKind.PARTITION:
+            geometry = layout.gpus.gpus[part.gpu].mig
+            total += geometry.profile(part.profile).size if geometry is not None and geometry.placeable else 0
+    return total
+
+
 class Judge:
     """Scores devices of one node for one ask."""
 
@@ -98,7 +112,7 @@ class Judge:
         return [max(score, LEAST) for score in self._scores(nodes, units)]
 
     def plan(self, node: int, item: Item) -> Plan:
-        """Return the options of a request in the order of the policy, ties as listed.
+        """Return the options of a request in the order of the policy, ties as listed; small partitions come first.
 
         Of several whole GPUs, an option is the whole set; where links are required, sets without them are left out.
         """
@@ -112,7 +126,7 @@ class Judge:
         scores = self._scores([node] * len(options), [units_of(layout, item, option) for option in options])
         required = sets and item.sub.link is LinkWish.REQUIRE
         kept = [at for at, score in enumerate(scores) if score > UNFIT or not required]
-        kept.sort(key=lambda at: -scores[at])
+        kept.sort(key=lambda at: (slices_of(layout, options[at]), -scores[at]))
         return Plan([options[at] for at in kept], sets=sets)
 
     def _scores(self, nodes: Sequence[int], units: Sequence[Sequence[Unit]]) -> list[int]:

@@ -53,6 +53,19 @@ POLICIES = (
 )
 
 
+@dataclass(frozen=True)
+class Wants:
+    """Selects devices whose attribute `a` is a number; None: all."""
+
+    number: int | None
+    by_shape: bool = True
+
+    def mask(self, pool: Pool) -> int:
+        one = Attribute(AttributeKind.INT, (self.number or 0,))
+        found = [self.number is None or device.attributes.get("d/a") == one for device in pool.shape.devices]
+        return sum(fits << at for at, fits in enumerate(found))
+
+
 @st.composite
 def attributes(draw: st.DrawFn) -> dict[str, Attribute]:
     found = {}
@@ -116,19 +129,15 @@ TOLERATIONS = (
 
 
 @st.composite
-def subs(draw: st.DrawFn, name: str) -> SubRequest:
+def subs(draw: st.DrawFn, name: str, admin: bool = True) -> SubRequest:
     wanted = draw(st.sampled_from((None, None, None, None, 0, 1)))
     count = draw(st.sampled_from((1, 1, 1, 1, 2, 2, 3)))
-
-    def admits(device: DeviceShape) -> bool:
-        return wanted is None or device.attributes.get("d/a") == Attribute(AttributeKind.INT, (wanted,))
-
     return SubRequest(
         name=name,
-        selection=Picked(admits),
+        selection=Wants(wanted),
         count=count,
         all_devices=draw(st.integers(0, 9)) == 0,
-        admin=draw(st.integers(0, 9)) == 0,
+        admin=admin and draw(st.integers(0, 9)) == 0,
         capacity={"m": units(draw(st.integers(0, 3)))} if draw(st.integers(0, 3)) == 0 else {},
         tolerations=draw(st.sampled_from(TOLERATIONS)),
     )
@@ -139,7 +148,7 @@ def claims(draw: st.DrawFn, most: int):
     requests = []
     for r in range(draw(st.integers(1, most))):
         if draw(st.integers(0, 3)) == 0:
-            alternatives = tuple(draw(subs(f"r{r}/{a}")) for a in range(2))
+            alternatives = tuple(draw(subs(f"r{r}/{a}", admin=False)) for a in range(2))
         else:
             alternatives = (draw(subs(f"r{r}")),)
         requests.append(ClaimRequest(name=f"r{r}", alternatives=alternatives))
