@@ -57,6 +57,9 @@ class ClaimWriter:
             claim = self.view.claims.get(uid)
             if claim is None:
                 raise FinalFault(f"a claim of the pod was deleted after node {node} was chosen")
+            if uid in self.ledger.reservations.writes:
+                await self._settled(claim, window)
+                continue
             if is_allocated(claim) and pod.metadata.uid in reserved_pods(claim):
                 self._check(claim, node)
                 return None
@@ -65,11 +68,42 @@ class ClaimWriter:
                 return Written(fresh)
         raise BindFault(f"claim {_name(claim)} keeps changing; another attempt follows")
 
+    async def settle(self, claim: ResourceClaim, window: Window) -> None:
+        """Touch a claim: a write of it that got no answer has landed, or can only get a conflict from now on.
+
+        Raises ClusterError or BindFault where that is not known yet.
+        """
+        try:
+            self.view.answered(await self.writes.touch(claim, timeout_s=window()))
+        except NotFoundError:
+            self._gone(claim)
+        except ConflictError:
+            if not await self._is_replaced(claim, window):
+                raise
+            self._gone(claim)
+
     async def take_back(self, written: Written, pod: Pod, window: Window) -> None:
         """Remove the pod from a claim, and the devices where nobody else uses it. Raises BindFault or ClusterError."""
         claim = self.view.claims.get(ClaimUid(written.claim.metadata.uid))
         if claim is not None and pod.metadata.uid in reserved_pods(claim):
             self.view.answered(await self.writes.release(claim, [pod.metadata.uid], timeout_s=window()))
+
+    async def _settled(self, claim: ResourceClaim, window: Window) -> None:
+        try:
+            await self.settle(claim, window)
+        except ClusterError as error:
+            raise BindFault(f"nobody knows yet whether claim {_name(claim)} was written: {error}") from error
+
+    async def _is_replaced(self, claim: ResourceClaim, window: Window) -> bool:
+        try:
+            name = (claim.metadata.namespace, claim.metadata.name)
+            fresh = await self.writes.read_claim(*name, timeout_s=window())
+        except NotFoundError:
+            return True
+        return fresh.metadata.uid != claim.metadata.uid
+
+    def _gone(self, claim: ResourceClaim) -> None:
+        self.ledger.apply(self.ledger.reservations.gone(ClaimUid(claim.metadata.uid)))
 
     async def _advance(self, claim: ResourceClaim, pod: Pod, node: NodeName, window: Window) -> ResourceClaim | None:
         """Do the next write that the claim needs; None where it has changed and must be looked at again."""

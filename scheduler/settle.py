@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from kube.errors import ClusterError, ConflictError, NotFoundError
+from kube.errors import ClusterError
 from kube.objects import Pod, ResourceClaim
 from packing.dra.model import ClaimUid
 from scheduler.bind import Binder
@@ -54,7 +54,7 @@ class Settler:
             if claim is None or uid not in self.ledger.reservations.unknown():
                 return
             try:
-                await self._touch(claim)
+                await self.binder.claims.settle(claim, self._window)
             except (ClusterError, BindFault) as error:
                 log.warning("not settled claim=%s/%s: %s", claim.metadata.namespace, claim.metadata.name, error)
 
@@ -89,29 +89,7 @@ class Settler:
 
     async def _taken_over(self, claim: ResourceClaim) -> None:
         async with self.binder.locks.of(claim.metadata.uid):
-            await self._touch(claim)
-
-    async def _touch(self, claim: ResourceClaim) -> None:
-        try:
-            self.ledger.view.answered(await self.writes.touch(claim, timeout_s=self._window()))
-        except NotFoundError:
-            self._gone(claim)
-        except ConflictError:
-            if await self._replaced(claim):
-                self._gone(claim)
-            else:
-                raise
-
-    async def _replaced(self, claim: ResourceClaim) -> bool:
-        try:
-            name = (claim.metadata.namespace, claim.metadata.name)
-            fresh = await self.writes.read_claim(*name, timeout_s=self._window())
-        except NotFoundError:
-            return True
-        return fresh.metadata.uid != claim.metadata.uid
-
-    def _gone(self, claim: ResourceClaim) -> None:
-        self.ledger.apply(self.ledger.reservations.gone(ClaimUid(claim.metadata.uid)))
+            await self.binder.claims.settle(claim, self._window)
 
     async def _read(self, pod: Pod) -> Pod | None:
         try:

@@ -191,7 +191,8 @@ class World(RuleBasedStateMachine):
     def no_device_is_in_two_claims(self) -> None:
         self._spin()
         assert self.api.double == []
-        assert self.api.faults == []
+        for fault in self.api.faults:
+            raise AssertionError("a piece of work failed") from fault
 
     @invariant()
     def what_may_land_is_held(self) -> None:

@@ -233,6 +233,18 @@ def test_a_write_without_an_answer_keeps_its_devices_until_the_claim_was_touched
     assert story.replica.ledger.reservations.unknown() == []
 
 
+def test_a_bind_that_comes_again_before_its_write_is_settled_settles_it() -> None:
+    """Found by the model: a second write of a claim began while the first was still unknown."""
+    story = Story()
+    pod = story.pod("p")
+    (node,) = story.filter(pod).node_names
+    fail_once(story, "allocate", UnavailableError("no answer"))
+    fail_once(story, "touch", UnavailableError("no answer"))
+    assert run(story.bind(pod, node)) != ""
+    assert len(story.replica.ledger.reservations.unknown()) == 1
+    assert run(story.bind(pod, node)) == ""
+
+
 def test_t36_pods_that_share_a_claim_end_on_one_node_without_a_conflict() -> None:
     story = Story()
     story.api.new_claim("named")

@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+
 from kube.objects import ResourceClaim
 from packing.dra.model import ClaimUid
 from scheduler import settle, view
 from scheduler.bind import Binder
+from scheduler.claimwriter import ClaimWriter
 from scheduler.locks import Locks
 from scheduler.reservations import Effect, PodUid, Reservations
-from scheduler.settle import Settler
 from scheduler.view import View
-
 from tests.scheduler.modelworld import World, WorldWithSlack
 
-RUN = settings(max_examples=200, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck))
+RUN = settings(max_examples=60, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("world", [World, WorldWithSlack])
@@ -55,11 +55,11 @@ def drop_while_writing(patch: pytest.MonkeyPatch) -> None:
 def read_without_touching(patch: pytest.MonkeyPatch) -> None:
     """After an unknown outcome the claim is read, and believed."""
 
-    async def touch(self: Settler, claim: ResourceClaim) -> None:
+    async def settle(self: ClaimWriter, claim: ResourceClaim, window: object) -> None:
         fresh = await self.writes.read_claim(claim.metadata.namespace, claim.metadata.name, timeout_s=1)
         self.ledger.apply(self.ledger.reservations.refused(ClaimUid(fresh.metadata.uid)))
 
-    patch.setattr(Settler, "_touch", touch)
+    patch.setattr(ClaimWriter, "settle", settle)
 
 
 def no_answer_taken_for_no(patch: pytest.MonkeyPatch) -> None:
