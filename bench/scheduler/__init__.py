@@ -1,0 +1,1 @@
+"""Our scheduler and the default one side by side, on one real control plane."""

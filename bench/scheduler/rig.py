@@ -1,0 +1,70 @@
+"""A control plane with both schedulers alive: etcd with fsync, simulated nodes, ours from the manifests.
+
+Ours runs as a cluster would run it: its kube-scheduler and its extender, with the token of its own account and its
+Lease. Only the admission policy is left out, since it would refuse the default scheduler every device. Both
+kube-schedulers and the controllers may send the same number of requests per second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from dovetail import sandbox_cmd_gpus as gpus
+from dovetail import sandbox_cmd_scheduler as scheduler
+from sandbox import kustomize
+from sandbox.controlplane import ControlPlane, ControlPlaneOptions
+from sandbox.deployed import DeployedPod
+from sandbox.fakenodes import FakeNodes
+
+DEFAULT, OURS = "default-scheduler", scheduler.NAME
+SCHEDULERS = (DEFAULT, OURS)
+POLICY = frozenset({"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"})
+WHOLE_GPUS, DIVIDED_GPUS = (1, 34), (1, 36)
+"""What slices tell an API server of that version: whole GPUs alone; or partitions and shares too, by counters."""
+REQUESTS_PER_S = 500
+"""As in the manifests."""
+WRITERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """What a figure needs."""
+
+    plane: ControlPlane
+    pod: DeployedPod
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes of control plane and schedulers by a short name."""
+        names = {f"{self.pod.name}-kube-scheduler": "our kube-scheduler", f"{self.pod.name}-extender": "our extender"}
+        names["kube-scheduler"] = DEFAULT
+        found = self.plane.programs.status().items()
+        return {names.get(name, name): each.pid for name, each in found if each.pid is not None}
+
+    def extender(self) -> str:
+        """Return the URL of its metrics."""
+        (container,) = [each for each in self.pod.containers if each.container == "extender"]
+        return container.probe.removesuffix("/healthz").removesuffix("/readyz")
+
+
+@contextmanager
+def running(machine: str, nodes: int, *, version: tuple[int, int] = WHOLE_GPUS) -> Iterator[Rig]:
+    """Yield a control plane with so many nodes of a machine of the catalog, their slices, and both schedulers."""
+    with ControlPlane.start(ControlPlaneOptions(fsync=True, requests_per_s=REQUESTS_PER_S)) as plane:
+        wanted = {machine: nodes}
+        FakeNodes.start(plane).add(gpus.node_manifests(wanted), timeout_s=600)
+        uids = {node["metadata"]["name"]: node["metadata"]["uid"] for node in plane.api.list("v1", "Node")}
+        with ThreadPoolExecutor(WRITERS) as writers:
+            list(writers.map(plane.api.create, gpus.slice_manifests(wanted, uids, version)))
+        rendered = scheduler.manifests()
+        kustomize.apply(
+            plane.kubeconfig, [each for each in kustomize.without_workloads(rendered) if each["kind"] not in POLICY]
+        )
+        programs, kept = {"dovetail": scheduler.PROGRAM}, {scheduler.CACHE: scheduler.cache_folder()}
+        pod = DeployedPod.start(plane, rendered, programs, kept=kept)
+        try:
+            yield Rig(plane, pod)
+        finally:
+            pod.kill()
