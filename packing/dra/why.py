@@ -33,6 +33,8 @@ class Lack:
     """Which claim of the ask, -1 where it is no single one's."""
     counts: tuple[tuple[int, str], ...] = ()
     """(selected devices lost, why each is: the first reason), most first."""
+    missing: int = 0
+    """Devices of the request that it still lacks; 0 where that is not the question."""
 
 
 class Why:
@@ -144,10 +146,11 @@ def _alone(item: Item, *, unready: bool) -> Lack | None:
     if not item.lost:
         detail = f"{wanted} wanted, {selected} selected"
         return Lack(name, f"request {name}: too few devices selected", detail, selected, item.claim)
+    missing = wanted - item.candidates.bit_count()
     counts = _counts(item)
     text = f"request {name}: selected devices {counts[0][1]}"
     detail = f"of {selected} selected " + ", ".join(f"{n} {reason}" for n, reason in counts)
-    return Lack(name, text, detail, counts[0][0], item.claim, counts)
+    return Lack(name, text, detail, counts[0][0], item.claim, counts, missing)
 
 
 def _counts(item: Item) -> tuple[tuple[int, str], ...]:

@@ -1,0 +1,144 @@
+"""What-if questions on a cluster: other claims, or devices freed. Nothing of the cluster is changed by an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from kube.cluster import Cluster
+from kube.objects import DeviceClass, Namespace, NodeSelector, Pod, ResourceClaim
+from kube.refusal import Refusal
+from kube.resolved import Resolved
+from packing.dra.allocate import Allocator, Outcome
+from packing.dra.model import Allocation, Ask, ClaimUid, Pool, SelectorError
+from packing.kernels.arrays import Flags
+from packing.model import NodeName
+
+Key = tuple[str, str]
+"""Namespace and name of a claim."""
+
+
+class Altered:
+    """A cluster in which some claims are others. Implements `Surroundings`."""
+
+    def __init__(self, cluster: Cluster, claims: Mapping[Key, ResourceClaim]) -> None:
+        self._cluster = cluster
+        self._claims = claims
+        self.drivers: Collection[str] = cluster.drivers
+
+    @property
+    def inventory(self) -> int:
+        """As the cluster's."""
+        return self._cluster.inventory
+
+    def claim(self, namespace: str, name: str) -> ResourceClaim | None:
+        """Return a claim, the other one where there is one."""
+        return self._claims.get((namespace, name)) or self._cluster.claim(namespace, name)
+
+    def claims_of(self, uid: str) -> Iterable[ResourceClaim]:
+        """Return the claims whose controller is the pod of that UID."""
+        return [
+            self._claims.get((each.metadata.namespace, each.metadata.name), each)
+            for each in self._cluster.claims_of(uid)
+        ]
+
+    def device_class(self, name: str) -> DeviceClass | None:
+        """As the cluster's."""
+        return self._cluster.device_class(name)
+
+    def classes(self) -> Iterable[DeviceClass]:
+        """As the cluster's."""
+        return self._cluster.classes()
+
+    def namespace(self, name: str) -> Namespace | None:
+        """As the cluster's."""
+        return self._cluster.namespace(name)
+
+    def nodes_admitted(self, selector: NodeSelector) -> frozenset[NodeName]:
+        """As the cluster's."""
+        return self._cluster.nodes_admitted(selector)
+
+    def nodes(self) -> frozenset[NodeName]:
+        """As the cluster's."""
+        return self._cluster.nodes()
+
+    def nodes_offering(self, resource: str) -> frozenset[NodeName]:
+        """As the cluster's."""
+        return self._cluster.nodes_offering(resource)
+
+    def pools(self) -> Iterable[Pool]:
+        """As the cluster's."""
+        return self._cluster.pools()
+
+    def foreign_pools(self) -> Iterable[Pool]:
+        """As the cluster's."""
+        return self._cluster.foreign_pools()
+
+
+class Trial:
+    """Asks the allocator that the scheduler asks, with a memory of its own."""
+
+    def __init__(self, cluster: Cluster, among: Collection[str] | None = None) -> None:
+        """`among`: the nodes that may be chosen."""
+        self.cluster = cluster
+        self.packed = cluster.packed()
+        self.tries = 0
+        self._among = self.flags(among)
+        self._allocator = Allocator(self.packed.ledger, self.packed.policy)
+
+    def serve(self, resolved: Resolved, among: Flags | None = None) -> Outcome:
+        """Return the decision for a pod as things are. Raises SelectorError."""
+        self.tries += 1
+        answer = Outcome(allocation=None)
+        for way in resolved.ways:
+            answer = self._serve(way.ask, self._among if among is None else among)
+            if answer.allocation is not None:
+                break
+        return answer
+
+    def altered(self, pod: Pod, claims: Mapping[Key, ResourceClaim]) -> Allocation | None:
+        """Return what a pod would get if some claims were others; None: nothing."""
+        try:
+            return self.serve(self.cluster.resolve(pod, Altered(self.cluster, claims))).allocation
+        except (Refusal, SelectorError):
+            return None
+
+    def freed(self, resolved: Resolved, claims: Collection[ClaimUid], node: int) -> Allocation | None:
+        """Return what a pod would get on a node if some claims held nothing; None: nothing."""
+        with self.packed.ledger.without(claims):
+            try:
+                return self.serve(resolved, self.only(node)).allocation
+            except SelectorError:
+                return None
+
+    def only(self, node: int) -> Flags:
+        """Return [N] one node."""
+        flags = np.zeros(len(self.packed.inventory.reach), dtype=np.bool_)
+        flags[node] = True
+        return flags
+
+    def flags(self, names: Collection[str] | None) -> Flags | None:
+        """Return [N] the nodes of these names."""
+        if names is None:
+            return None
+        index = self.packed.inventory.fabric.index
+        flags = np.zeros(len(index), dtype=np.bool_)
+        for name in names:
+            if name in index:
+                flags[index[NodeName(name)]] = True
+        return flags
+
+    def _serve(self, ask: Ask, among: Flags | None) -> Outcome:
+        """As `kube.deciding` does: cores and memory refuse no node, unless they are ours to decide."""
+        found = self._allocator.allocate(ask, among)
+        if found.allocation is None and not self.cluster.settings.place_all and (ask.cpu_milli or ask.memory_mib):
+            found = self._allocator.allocate(devices_alone(ask), among)
+        return found
+
+
+def devices_alone(ask: Ask) -> Ask:
+    """Return an ask without cores and memory."""
+    signature = None if ask.signature is None else ("whatever cores and memory", ask.signature)
+    return replace(ask, cpu_milli=0, memory_mib=0, signature=signature)
