@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from dovetail import sandbox_cmd_gpus as gpus
 from dovetail import sandbox_cmd_scheduler as scheduler
-from sandbox import kustomize
+from sandbox import kustomize, podspec
 from sandbox.controlplane import ControlPlane, ControlPlaneOptions
 from sandbox.deployed import DeployedPod
 from sandbox.fakenodes import FakeNodes
@@ -27,6 +27,7 @@ WHOLE_GPUS, DIVIDED_GPUS = (1, 34), (1, 36)
 REQUESTS_PER_S = 500
 """As in the manifests."""
 WRITERS = 16
+EXTENDER = "extender"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,26 @@ def running(machine: str, nodes: int, *, version: tuple[int, int] = WHOLE_GPUS) 
         uids = {node["metadata"]["name"]: node["metadata"]["uid"] for node in plane.api.list("v1", "Node")}
         with ThreadPoolExecutor(WRITERS) as writers:
             list(writers.map(plane.api.create, gpus.slice_manifests(wanted, uids, version)))
-        rendered = scheduler.manifests()
-        kustomize.apply(
-            plane.kubeconfig, [each for each in kustomize.without_workloads(rendered) if each["kind"] not in POLICY]
-        )
-        programs, kept = {"dovetail": scheduler.PROGRAM}, {scheduler.CACHE: scheduler.cache_folder()}
-        pod = DeployedPod.start(plane, rendered, programs, kept=kept)
-        try:
+        with deployed(plane) as pod:
             yield Rig(plane, pod)
-        finally:
-            pod.kill()
+
+
+@contextmanager
+def deployed(plane: ControlPlane, *flags: str) -> Iterator[DeployedPod]:
+    """Run one replica of our scheduler from the manifests; `flags` are added to those of its extender."""
+    rendered = scheduler.manifests()
+    (extender,) = [
+        each
+        for each in podspec.workload(rendered)["spec"]["template"]["spec"]["containers"]
+        if each["name"] == EXTENDER
+    ]
+    extender["args"] += flags
+    kustomize.apply(
+        plane.kubeconfig, [each for each in kustomize.without_workloads(rendered) if each["kind"] not in POLICY]
+    )
+    programs, kept = {"dovetail": scheduler.PROGRAM}, {scheduler.CACHE: scheduler.cache_folder()}
+    pod = DeployedPod.start(plane, rendered, programs, kept=kept)
+    try:
+        yield pod
+    finally:
+        pod.kill()
