@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +74,12 @@ class DemandOptions:
     product: list[str] | None
     cpu: str
     memory: str
+
+    def given(self) -> list[str]:
+        """Return the options that were written, as they are spelled."""
+        unsaid = {"cpu": "0", "memory": "0"}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return [f"--{name.replace('_', '-')}" for name, value in values.items() if value != unsaid.get(name)]
 
     def demand(self) -> Demand:
         """Return the demand. BadParameter for options that exclude each other, InvalidInputError for bad values."""

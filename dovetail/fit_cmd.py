@@ -5,6 +5,7 @@ Exit codes: 0 all that was asked for fits; 1 bad input; 2 wrong usage; 3 it does
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +32,7 @@ from dovetail.demand_options import (
     load,
 )
 from dovetail.output import OutputFormat
+from dovetail.snapshot_options import DriverOpt, NodeOpt, SnapshotOpt
 
 if TYPE_CHECKING:
     from packing.capacity import Capacity
@@ -44,6 +46,15 @@ Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How the an
 
 def fit(
     *,
+    question: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CLAIM|POD", help="With --snapshot: claims or a pod (YAML or JSON; one, several or a List)."
+        ),
+    ] = None,
+    snapshot: SnapshotOpt = None,
+    node: NodeOpt = None,
+    driver: DriverOpt = None,
     cluster: ClusterOpt = None,
     nodes: NodesOpt = None,
     running: RunningOpt = None,
@@ -61,15 +72,20 @@ def fit(
     product: ProductOpt = None,
     cpu: CpuOpt = "0",
     memory: MemoryOpt = "0",
-    replicas: Annotated[str, typer.Option(help="How many pods are wanted, or max.", rich_help_panel="Pod")] = ALL,
+    replicas: Annotated[
+        str | None,
+        typer.Option(help="How many pods are wanted, or max. Default: max; of a file, one.", rich_help_panel="Pod"),
+    ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Say how many pods fit now and where, what stops the next one, and the smallest change that would make it fit.
 
+    With --snapshot, of a claim or pod from a file: what the scheduler would decide, with the very allocations.
+
     Exits with 0 if all replicas fit (max: at least one), 3 if not.
     """
-    wanted = _replicas(replicas)
-    asked = DemandOptions(
+    wanted = _replicas(replicas or ALL)
+    options = DemandOptions(
         gpus=gpus,
         link=link,
         min_gbps=min_gbps,
@@ -83,7 +99,22 @@ def fit(
         product=product,
         cpu=cpu,
         memory=memory,
-    ).demand()
+    )
+    if snapshot is not None or question is not None:
+        if snapshot is None or question is None:
+            raise typer.BadParameter("a claim or pod from a file goes with --snapshot, and the other way round")
+        if given := [*options.given(), *_given(cluster=cluster, nodes=nodes, running=running)]:
+            raise typer.BadParameter(f"{given[0]} is for the planner; with --snapshot the file says what is asked for")
+        from dovetail.fit_snapshot_cmd import fit_on_snapshot
+
+        many = replicas is not None
+        fits = fit_on_snapshot(
+            question, snapshot, node=node, drivers=driver, policy=policy, replicas=wanted, many=many, output=output
+        )
+        raise typer.Exit(0 if fits else EXIT_DOES_NOT_FIT)
+    if given := _given(node=node, driver=driver):
+        raise typer.BadParameter(f"{given[0]} goes with --snapshot")
+    asked = options.demand()
     from dovetail.fit_view import print_fit
     from packing.capacity import MAX_COUNT, count_fits
     from packing.nearest import nearest_fit
@@ -159,6 +190,10 @@ def _replicas(text: str) -> int | None:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 100_000):
         raise typer.BadParameter(f"{text!r} is not a number from 1 to 100000, or {ALL}", param_hint="--replicas")
     return int(text)
+
+
+def _given(**options: object) -> list[str]:
+    return [f"--{name}" for name, value in options.items() if value is not None]
 
 
 def _satisfied(found: Capacity, wanted: int | None) -> bool:

@@ -23,7 +23,8 @@ def read_documents(content: bytes, source: str) -> list[object]:
     Raises InvalidInputError.
     """
     if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in {b"{", b"["}:
-        return [_json(content.removeprefix(b"\xef\xbb\xbf"), source)]
+        found = _json(content.removeprefix(b"\xef\xbb\xbf"), source)
+        return found if isinstance(found, list) else [found]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -52,8 +53,6 @@ def _json(content: bytes, source: str) -> object:
 
 def _stored(document: object, source: str, kind: str) -> Iterator[tuple[str, Json]]:
     """Yield what is in a document. Items of a PodList do not say that they are pods."""
-    if isinstance(document, list) and not kind:
-        document = {"kind": "List", "items": document}
     if not isinstance(document, Mapping):
         problem = f"is {type(document).__name__}, not an object or a List of the Kubernetes API"
         raise InvalidInputError(source, "", problem)

@@ -68,6 +68,7 @@ class SnapshotCluster:
         self._templates = {(each.metadata.namespace, each.metadata.name): each for each in templates}
         self.cluster = Cluster.from_snapshot(found.objects, settings)
         self.fitter = Fitter(self.cluster, self._allocated)
+        self._taken: set[tuple[str, str]] = set()
 
     def template(self, namespace: str, name: str) -> ResourceClaimTemplate | None:
         """Return a template."""
@@ -95,6 +96,7 @@ class SnapshotCluster:
         for number in range(most):
             pod, found = self._ask(question, number, node, explain=False)
             if not found.fits:
+                # What was just placed is the question itself; freeing it is no answer.
                 last = self._ask(question, number, node, explain=True)[1]
                 return Replicas(placed=tuple(placed), last=last)
             placed.append(replace(found, resolved=None, decided=None))
@@ -108,7 +110,7 @@ class SnapshotCluster:
             barred = self.barred(pod, wishes)
         except InvalidInputError as error:
             raise InvalidInputError(f"Pod {pod.metadata.name}", "resources", str(error)) from error
-        return pod, self.fitter.fit(pod, node=node, barred=barred, explain=explain)
+        return pod, self.fitter.fit(pod, node=node, barred=barred, keep=self._taken, explain=explain)
 
     def _take(self, pod: Pod, found: Fit) -> None:
         """Make an answer so."""
@@ -121,6 +123,7 @@ class SnapshotCluster:
             allocation = msgspec.convert(without_nulls(each["allocation"]), AllocationResult)
             status = ResourceClaimStatus(allocation=allocation, reserved_for=(*claim.status.reserved_for, user))
             self._allocations[each["namespace"], each["name"]] = each["allocation"]
+            self._taken.add((each["namespace"], each["name"]))
             self.cluster.put(with_fields(claim, status=status))
         bound = with_fields(pod, spec=with_fields(pod.spec, node_name=found.node))
         self.hosts.bind(bound, found.node)

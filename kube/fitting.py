@@ -67,24 +67,28 @@ class Fitter:
         self._allocated = allocated
 
     def fit(
-        self, pod: Pod, *, node: str | None = None, barred: Mapping[str, str] | None = None, explain: bool = True
+        self,
+        pod: Pod,
+        *,
+        node: str | None = None,
+        barred: Mapping[str, str] | None = None,
+        keep: Collection[tuple[str, str]] = (),
+        explain: bool = True,
     ) -> Fit:
         """Decide for a pod as the scheduler would, on `node` alone if given, never on nodes that are `barred`.
 
-        Without `explain` it says neither why not nor what would help.
+        Without `explain` it says neither why not nor what would help. Freeing the claims to `keep` is no help.
         """
         barred = barred or {}
         try:
             resolved = self._cluster.resolve(pod)
         except Refusal as refusal:
             return Fit(fits=False, error=refusal.detail)
-        open_to = [name for name in sorted(self._cluster.nodes()) if name not in barred]
-        among = [name for name in open_to if node in (None, name)]
-        decided = self._cluster.decide(resolved, among)
+        decided = self._cluster.decide(resolved, self._open(barred, node))
         if decided.fault:
             return Fit(fits=False, error=decided.fault, resolved=resolved, decided=decided)
         chosen = decided.allocation
-        reasons, nearest = self._why(pod, resolved, barred, node, among, open_to, chosen) if explain else ({}, ())
+        reasons, nearest = self._why(pod, resolved, barred, node, keep, chosen) if explain else ({}, ())
         if chosen is None:
             error = UNDECIDED if decided.undecided else None
             return Fit(fits=False, error=error, reasons=reasons, nearest=nearest, resolved=resolved, decided=decided)
@@ -103,8 +107,7 @@ class Fitter:
         resolved: Resolved,
         barred: Mapping[str, str],
         node: str | None,
-        among: Collection[str],
-        open_to: Collection[str],
+        keep: Collection[tuple[str, str]],
         chosen: Allocation | None,
     ) -> tuple[dict[str, tuple[Reason, ...]], tuple[Near, ...]]:
         """Return the reasons of all nodes asked about that cannot, and where none can, what would help."""
@@ -116,9 +119,20 @@ class Fitter:
         reasons = {name: each for name, each in found.items() if node in (None, name)}
         if chosen is not None:
             return reasons, ()
-        beyond = None if node is None else open_to
-        nearest = NearestFit(self._cluster, pod, resolved, why, among=among, beyond=beyond)
+        nearest = NearestFit(
+            self._cluster,
+            pod,
+            resolved,
+            why,
+            among=self._open(barred, node),
+            beyond=None if node is None else self._open(barred, None),
+            keep=keep,
+        )
         return reasons, tuple(nearest.find())
+
+    def _open(self, barred: Mapping[str, str], node: str | None) -> list[str]:
+        """Return the nodes that may be chosen."""
+        return [name for name in sorted(self._cluster.nodes()) if name not in barred and node in (None, name)]
 
     def _claims(self, pod: Pod, resolved: Resolved, chosen: Allocation) -> list[Json]:
         """Return every claim of the pod with its allocation, in the order of the pod; the special claim last."""

@@ -15,7 +15,7 @@ from kube.cluster import Cluster
 from kube.objects import Pod, ResourceClaim
 from kube.reasons import Reasons
 from kube.resolved import Resolved, ToAllocate
-from kube.trial import Trial
+from kube.trial import Key, Trial
 from packing.dra.model import Allocation, Amount, ClaimUid, DeviceId, Pool, Taint
 from packing.dra.problem import CAPACITY, COUNTERS, IN_USE, TAINTED
 
@@ -50,13 +50,14 @@ class Holder:
 class Holders:
     """Who holds which devices: looked up once for a question."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        """Look at all claims in use. Reservations hold too, and are nobody's to free."""
+    def __init__(self, cluster: Cluster, keep: Collection[Key] = ()) -> None:
+        """Look at all claims in use. Reservations hold too, and are nobody's to free; nor are the claims to `keep`."""
         self.by_pool: defaultdict[tuple[str, str], list[ClaimUid]] = defaultdict(list)
         self._given = cluster.packed().ledger.in_use.claims
         self._claims = {
             ClaimUid(each.metadata.uid or f"{each.metadata.namespace}/{each.metadata.name}"): each
             for each in cluster.store.claims
+            if (each.metadata.namespace, each.metadata.name) not in keep
         }
         for uid, givens in self._given.items():
             for pool in dict.fromkeys(given.device[:2] for given in givens if not given.admin):
@@ -101,8 +102,13 @@ class NearestFit:
         *,
         among: Collection[str] | None = None,
         beyond: Collection[str] | None = None,
+        keep: Collection[Key] = (),
     ) -> None:
-        """`among` are the nodes that may be chosen; `beyond` those that could be, were no node asked for by name."""
+        """`among` are the nodes that may be chosen; `beyond` those that could be, were no node asked for by name.
+
+        Claims to `keep` are not freed.
+        """
+        self._keep = frozenset(keep)
         self._cluster = cluster
         self._pod, self._resolved, self._reasons = pod, resolved, reasons
         self._beyond = beyond
@@ -182,7 +188,7 @@ class NearestFit:
 
     def _freeing(self) -> list[Near]:
         """Return the fewest devices whose freeing on one node helps."""
-        holders = Holders(self._cluster)
+        holders = Holders(self._cluster, self._keep)
         options: dict[tuple[int, tuple[ClaimUid, ...]], tuple[int, int]] = {}
         for n in self._nodes:
             lacks = self._reasons.lacks(n)
