@@ -14,7 +14,7 @@ from scheduler.janitor import Janitor
 from scheduler.view import FINALIZER
 from tests.scheduler.modelapi import devices_of
 from tests.scheduler.modelcluster import DRIVER
-from tests.scheduler.test_bind import NODES, Story, fail_once, run
+from tests.scheduler.story import NODES, Story, fail_once, run
 
 
 class Kept(Story):
