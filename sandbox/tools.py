@@ -1,7 +1,8 @@
 """The programs of a cluster: pinned in `tools/*/go.mod`, built once per machine, or taken from a folder of the user's.
 
-A built program lies in `<cache>/tools/<module>-<key>/`, where the key covers the module's go.mod and go.sum and the
-flags of the build: a changed pin builds anew, everything else is found. Only what is asked for is built.
+A built program lies in `<cache>/tools/<module>-<key>/`, where the key covers the module's go.mod, go.sum and own
+sources and the flags of the build: a changed pin builds anew, everything else is found. Only what is asked for is
+built.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ TOOLS = {
     "helm": Tool("helm", "helm.sh/helm/v3/cmd/helm"),
     "promtool": Tool("prometheus", "github.com/prometheus/prometheus/cmd/promtool"),
     "prometheus": Tool("prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
+    "celgolden": Tool("celgolden", "dovetail.dev/sandbox/tools/celgolden"),
 }
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 NODE = ("kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
@@ -182,7 +184,8 @@ def _pinned(path: str) -> str:
 
 def home(module: str) -> Path:
     """Return the folder of a module's programs; a change of its pins or flags makes it another one."""
-    content = [(MODULES / module / name).read_bytes() for name in ("go.mod", "go.sum")]
+    sources = sorted((MODULES / module).glob("*.go"))  # of a tool of our own
+    content = [path.read_bytes() for path in (MODULES / module / "go.mod", MODULES / module / "go.sum", *sources)]
     key = hashlib.sha256(b"\0".join([*content, " ".join(_flags(module)).encode()])).hexdigest()[:16]
     return cache_folder() / "tools" / f"{module}-{key}"
 

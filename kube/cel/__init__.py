@@ -1,4 +1,4 @@
-"""CEL device selectors (Kubernetes 1.36): the same answers and the same errors as the API server's, proved by a table."""
+"""CEL device selectors, with the answers and the errors of the API server (Kubernetes 1.36)."""
 
 from kube.cel.errors import CostExceeded, SelectorFault, SelectorSyntaxError
 from kube.cel.selector import Selector, compile  # noqa: A004

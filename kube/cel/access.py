@@ -57,7 +57,7 @@ def _optional_chain(frame: Frame, value: Value, keys: list[Key]) -> Value:
             value = find(value, index) is not _ABSENT if key.test else select(value, index)
             continue
         found = find(value, index)
-        frame.cost += key.test or found is not _ABSENT
+        frame.cost += found is not _ABSENT
         if found is _ABSENT:
             return NOTHING
         value = found

@@ -30,6 +30,10 @@ def check(root: Node, text: str, *, lists: bool = False) -> None:
     checker = _Checker(text, lists=lists)
     checker.check(root)
     checker.settle(root)
+
+
+def check_result(root: Node, *, lists: bool = False) -> None:
+    """Raise SelectorSyntaxError for a checked tree that does not yield a bool, as far as can be told."""
     accepted = (BOOL, types.ANY, DYN) if lists else (BOOL, types.ANY)
     if root.type not in accepted:
         raise SelectorSyntaxError(f"must evaluate to bool or the unknown type, not {root.type}")
@@ -38,7 +42,7 @@ def check(root: Node, text: str, *, lists: bool = False) -> None:
 class _Checker:
     def __init__(self, text: str, *, lists: bool) -> None:
         self._text = text
-        self._functions = functions(lists=lists)
+        self._functions = functions()
         self._fields = device_fields(lists=lists)
         self._scopes: list[dict[str, Type]] = [{"device": types.DEVICE}]
         self._bound: Mapping = {}
@@ -185,12 +189,10 @@ class _Checker:
         self._bound = found
         return True
 
-    def _join(self, node: Node, before: Type | None, its: Type) -> Type:
+    def _join(self, before: Type | None, its: Type) -> Type:
         if before is None:
             return its
-        if not self._assign([before], [its]):
-            raise self._wrong(node, f"expected type {before} but found {its}")
-        return most_general(before, its)
+        return most_general(before, its) if self._assign([before], [its]) else DYN
 
     def _optional(self, node: Node, *, optional: bool) -> Type:
         its = self.check(node)
@@ -204,15 +206,15 @@ class _Checker:
     def _list(self, node: ListNode) -> Type:
         element: Type | None = None
         for at, part in enumerate(node.elements):
-            element = self._join(part, element, self._optional(part, optional=at in node.optional))
+            element = self._join(element, self._optional(part, optional=at in node.optional))
         return list_of(element or self._variable_type())
 
     def _map(self, node: MapNode) -> Type:
         key: Type | None = None
         value: Type | None = None
         for entry in node.entries:
-            key = self._join(entry.key, key, self.check(entry.key))
-            value = self._join(entry.value, value, self._optional(entry.value, optional=entry.optional))
+            key = self._join(key, self.check(entry.key))
+            value = self._join(value, self._optional(entry.value, optional=entry.optional))
         return map_of(key or self._variable_type(), value or self._variable_type())
 
     def _fold(self, node: Fold) -> Type:

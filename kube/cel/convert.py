@@ -14,8 +14,9 @@ from kube.cel.values import Duration, Timestamp, UInt, Value
 
 _INT = re.compile(r"[+-]?[0-9]+")
 _UINT = re.compile(r"[0-9]+")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_HEX = re.compile(r"[+-]?0[xX](?=[0-9a-fA-F_.]*[0-9a-fA-F])_?[0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9]+")
+_D, _H = "[0-9](?:_?[0-9])*", "[0-9a-fA-F](?:_?[0-9a-fA-F])*"
+_DECIMAL = re.compile(rf"[+-]?(?:{_D}\.?(?:{_D})?|\.{_D})(?:[eE][+-]?{_D})?")
+_HEX = re.compile(rf"[+-]?0[xX](?:_?{_H}\.?(?:{_H})?|\.{_H})[pP][+-]?{_D}")
 _SPECIAL = re.compile(r"[+-]?inf(?:inity)?|nan", re.IGNORECASE)
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -73,8 +74,8 @@ def to_double(value: Value) -> float:
     if _SPECIAL.fullmatch(value):
         return float(value)
     if _DECIMAL.fullmatch(value):
-        found = float(value)
-    elif _HEX.fullmatch(value) and "__" not in value and "_." not in value and "._" not in value:
+        found = float(value.replace("_", ""))
+    elif _HEX.fullmatch(value):
         try:
             found = float.fromhex(value.replace("_", ""))
         except OverflowError:

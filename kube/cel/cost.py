@@ -25,7 +25,7 @@ def cost_of(function: str, overload: str) -> Cost | None:
 
 
 def _scaled(factor: float) -> Cost:
-    return lambda args, result: math.ceil(size_of(args[0]) * factor)
+    return lambda args, _result: math.ceil(size_of(args[0]) * factor)
 
 
 def _traversal(args: Sequence[Value], _result: Value) -> int:
@@ -62,12 +62,16 @@ def _validate(args: Sequence[Value], _result: Value) -> int:
 
 
 def _contains_ip(args: Sequence[Value], _result: Value) -> int:
-    more = math.ceil(size_of(args[1]) * _TEXT) if type(args[1]) is str else 0
-    return math.ceil(2 * size_of(args[0]) * _TEXT) + more
+    return math.ceil(2 * size_of(args[0]) * _TEXT)
 
 
 def _contains_cidr(args: Sequence[Value], result: Value) -> int:
     return _contains_ip(args, result) + math.ceil(size_of(args[0]) * _TEXT) + 1
+
+
+def _and_text(cost: Cost) -> Cost:
+    """Return a cost and that of parsing the argument."""
+    return lambda args, result: cost(args, result) + math.ceil(size_of(args[1]) * _TEXT)
 
 
 def _equality(args: Sequence[Value], _result: Value) -> int:
@@ -121,7 +125,7 @@ def _self_compare(which: int) -> Cost:
 
 
 def _sets(factor: int) -> Cost:
-    return lambda args, result: 1 + size_of(args[0]) * size_of(args[1]) * factor
+    return lambda args, _result: 1 + size_of(args[0]) * size_of(args[1]) * factor
 
 
 _BY_OVERLOAD: dict[str, Cost] = {
@@ -134,7 +138,9 @@ _BY_OVERLOAD: dict[str, Cost] = {
     "list_sets_contains_list": _sets(1),
     "list_sets_intersects_list": _sets(1),
     "list_sets_equivalent_list": _sets(2),
-    "cidr_ip": lambda args, result: 1,
+    "cidr_ip": lambda _args, _result: 1,
+    "cidr_contains_ip_string": _and_text(_contains_ip),
+    "cidr_contains_cidr_string": _and_text(_contains_cidr),
 }
 for _kind in (
     "int",
@@ -172,7 +178,7 @@ _STANDARD: dict[str, Cost] = {
             "strings_quote",
             "string_format",
         ),
-        lambda args, result: math.ceil(_unwrapped(args[0]) * _TEXT),
+        lambda args, _result: math.ceil(_unwrapped(args[0]) * _TEXT),
     ),
     "in_list": _in_list,
     **dict.fromkeys(

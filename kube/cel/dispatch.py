@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kube.cel import cost
+from kube.cel import calls, cost
 from kube.cel.arithmetic import no_overload
-from kube.cel.frame import Eval, Frame
+from kube.cel.frame import Eval
 from kube.cel.lib import ANY_OVERLOAD, BY_OVERLOAD, NON_STRICT, PREPARED
 from kube.cel.signatures import Overload, functions
 from kube.cel.syntax import Call
@@ -18,6 +18,8 @@ from kube.cel.types import Type
 from kube.cel.values import LISTS, Map, Value, type_of
 
 Run = Callable[..., Value]
+_VARIADIC = frozenset({"format"})
+"""Functions of one or two arguments that cel-go binds as if they took any number."""
 Accepts = Callable[[Value], bool]
 
 
@@ -28,59 +30,14 @@ def bind(node: Call, operands: list[Eval], *, constants: list[Value]) -> Eval:
     """
     overload = node.overloads[0] if len(node.overloads) == 1 else ""
     if node.function in NON_STRICT:
-        return _non_strict(NON_STRICT[node.function], operands[0])
-    run = _prepared(node.function, constants) or _runner(node, overload)
+        return calls.non_strict(NON_STRICT[node.function], operands[0])
+    prepared = _prepared(node.function, constants)
+    run = prepared or _runner(node, overload)
     price = cost.cost_of(node.function, overload)
-    if price is not None:
-        return _priced(run, operands, price)
-    if len(operands) == 1:
-        return _unary(run, operands[0])
-    if len(operands) == 2:
-        return _binary(run, *operands)
-    return _any(run, operands)
-
-
-def _unary(run: Run, one: Eval) -> Eval:
-    def call(frame: Frame) -> Value:
-        frame.cost += 1
-        return run(one(frame))
-
-    return call
-
-
-def _binary(run: Run, one: Eval, two: Eval) -> Eval:
-    def call(frame: Frame) -> Value:
-        frame.cost += 1
-        return run(one(frame), two(frame))
-
-    return call
-
-
-def _any(run: Run, operands: list[Eval]) -> Eval:
-    def call(frame: Frame) -> Value:
-        frame.cost += 1
-        return run(*[operand(frame) for operand in operands])
-
-    return call
-
-
-def _priced(run: Run, operands: list[Eval], price: cost.Cost) -> Eval:
-    def call(frame: Frame) -> Value:
-        args = [operand(frame) for operand in operands]
-        result = run(*args)
-        frame.cost += price(args, result)
-        frame.check()
-        return result
-
-    return call
-
-
-def _non_strict(run: Run, operand: Eval) -> Eval:
-    def call(frame: Frame) -> Value:
-        frame.cost += 1
-        return run(operand, frame)
-
-    return call
+    ambiguous = not overload and node.function not in ANY_OVERLOAD
+    if len(operands) > 2 or node.function in _VARIADIC or ambiguous or run is prepared:
+        return calls.in_turn(run, operands, price)
+    return calls.all_at_once(run, operands, price)
 
 
 def _prepared(function: str, constants: list[Value]) -> Run | None:
@@ -93,7 +50,7 @@ def _prepared(function: str, constants: list[Value]) -> Run | None:
 def _runner(node: Call, overload: str) -> Run:
     if (run := ANY_OVERLOAD.get(node.function)) is not None:
         return run
-    declared = functions(lists=True)[node.function]
+    declared = functions()[node.function]
     if overload:
         return _guarded(next(one for one in declared if one.id == overload), [part.type for part in node.operands()])
     count = len(node.operands())

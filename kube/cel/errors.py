@@ -18,7 +18,7 @@ class SelectorSyntaxError(ValueError):
         self.column = column
 
 
-class SelectorFault(Exception):
+class SelectorFault(Exception):  # noqa: N818  an outcome that callers expect
     """An evaluation that fails; its text says why. `||`, `&&` and macros may absorb it."""
 
 

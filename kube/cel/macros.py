@@ -39,7 +39,7 @@ def _all(call: Call, over: Node, variables: tuple[str, str], rest: list[Node]) -
         call,
         over,
         variables,
-        init=Literal(call.at, True),
+        init=Literal(call.at, value=True),
         condition=_op(call, "@not_strictly_false", _accu(call)),
         step=_op(call, "_&&_", _accu(call), rest[0]),
     )
@@ -50,7 +50,7 @@ def _exists(call: Call, over: Node, variables: tuple[str, str], rest: list[Node]
         call,
         over,
         variables,
-        init=Literal(call.at, False),
+        init=Literal(call.at, value=False),
         condition=_op(call, "@not_strictly_false", _op(call, "!_", _accu(call))),
         step=_op(call, "_||_", _accu(call), rest[0]),
     )
@@ -181,14 +181,14 @@ def _fold(
     condition: Node | None = None,
     result: Node | None = None,
 ) -> Node:
-    always = Literal(call.at, True)
+    always = Literal(call.at, value=True)
     return Fold(call.at, over, *variables, ACCU, init, condition or always, step, result or _accu(call))
 
 
 def _let(call: Call, name: str, value: Node, result: Node) -> Node:
     """Return a fold over nothing, whose accumulator is a variable; it is evaluated when first read."""
     nothing = ListNode(call.at, [])
-    return Fold(call.at, nothing, _UNUSED, "", name, value, Literal(call.at, False), Ident(call.at, name), result)
+    return Fold(call.at, nothing, _UNUSED, "", name, value, Literal(call.at, value=False), Ident(call.at, name), result)
 
 
 _MACROS: dict[tuple[str, int, bool], Callable[[Call], Node | None]] = {
@@ -196,7 +196,6 @@ _MACROS: dict[tuple[str, int, bool], Callable[[Call], Node | None]] = {
     ("all", 2, True): _over_one(_all),
     ("exists", 2, True): _over_one(_exists),
     ("exists_one", 2, True): _over_one(_exists_one),
-    ("existsOne", 2, True): _over_one(_exists_one),
     ("map", 2, True): _over_one(_map, "argument is not an identifier"),
     ("map", 3, True): _over_one(_map, "argument is not an identifier"),
     ("filter", 2, True): _over_one(_filter, "argument is not an identifier"),

@@ -86,7 +86,7 @@ class _Parser:
         return error_at(self._text, token.at, what + wanted)
 
     @contextmanager
-    def _rule(self, name: str, times: int = 1) -> Iterator[Callable[[], None]]:
+    def _rule(self, name: str) -> Iterator[Callable[[], None]]:
         """Count one entry of a grammar rule; what is yielded counts more of them."""
         before = self._nested.get(name, 0)
 

@@ -179,7 +179,7 @@ class _Planner:
         steps = [self.plan(operand) for operand in node.operands()]
         if node.function == "@in" and node.overloads == ["in_list"] and isinstance(steps[1], Constant):
             if not steps[1].value:
-                return Constant(False)
+                return Constant(value=False)
             if all(type(value) in (bool, int, UInt, float, str) for value in steps[1].value):
                 return Step(_member(_closure(steps[0]), _as_set(steps[1].value)))
         try:
@@ -231,7 +231,7 @@ def _attribute(step: Plan) -> Attribute:
 def _closure(step: Plan) -> Eval:
     if isinstance(step, Constant):
         value = step.value
-        return lambda frame: value
+        return lambda _frame: value
     return step.evaluate() if isinstance(step, Attribute) else step.evaluate
 
 
@@ -324,6 +324,7 @@ def _member(value: Eval, among: frozenset[tuple[type, Value]]) -> Eval:
 
 def _make_list(elements: list[Eval], optional: list[bool] | None) -> Eval:
     def make(frame: Frame) -> tuple[Value, ...]:
+        frame.cost += cost.LIST
         values: list[Value] = []
         for at, element in enumerate(elements):
             value = element(frame)
@@ -333,7 +334,6 @@ def _make_list(elements: list[Eval], optional: list[bool] | None) -> Eval:
                 values.extend(value.held)
             else:
                 values.append(value)
-        frame.cost += cost.LIST
         return tuple(values)
 
     return make
@@ -341,6 +341,7 @@ def _make_list(elements: list[Eval], optional: list[bool] | None) -> Eval:
 
 def _make_map(keys: list[Eval], values: list[Eval], optional: list[bool]) -> Eval:
     def make(frame: Frame) -> Map:
+        frame.cost += cost.MAP
         made = Map()
         for key, value, may_lack in zip(keys, values, optional, strict=True):
             at, held = key(frame), value(frame)
@@ -354,7 +355,6 @@ def _make_map(keys: list[Eval], values: list[Eval], optional: list[bool]) -> Eva
                     continue
                 held = held.held[0]
             made.insert(at, held)
-        frame.cost += cost.MAP
         return made
 
     return make

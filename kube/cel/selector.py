@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from kube.cel.checker import check
+from kube.cel.checker import check, check_result
 from kube.cel.errors import SelectorFault, SelectorSyntaxError
 from kube.cel.frame import Eval, Frame
 from kube.cel.lib.quantity import Quantity
@@ -14,6 +14,7 @@ from kube.cel.lib.semver import parse as parse_version
 from kube.cel.parser import parse
 from kube.cel.plan import plan
 from kube.cel.reads import names_read
+from kube.cel.syntax import Node
 from kube.cel.validate import validate
 from kube.cel.values import Map, Optional, Value
 from packing.dra.model import Attribute, AttributeKind
@@ -47,20 +48,8 @@ class Selector:
         self, driver: str, attributes: Mapping[str, Attribute], capacity: Mapping[str, int], *, multiple: bool
     ) -> tuple[bool, int]:
         """Return whether a device matches, and the cost of finding out in the API server's units."""
-        device = Map.of_strings(
-            {
-                "driver": driver,
-                "allowMultipleAllocations": multiple,
-                "attributes": _domains(driver, {name: _value(name, one) for name, one in attributes.items()}),
-                "capacity": _domains(driver, {name: Quantity.of_nano(nano) for name, nano in capacity.items()}),
-            }
-        )
-        frame = Frame((device,))
-        try:
-            result = self._evaluate(frame)
-            frame.check()
-        except RecursionError:
-            raise SelectorFault("the expression is nested too deeply") from None
+        frame = Frame((device_value(driver, attributes, capacity, multiple=multiple),))
+        result = run(self._evaluate, frame)
         while type(result) is Optional and result.held:
             result = result.held[0]
         if type(result) is not bool:
@@ -74,6 +63,12 @@ def compile(expression: str, *, lists: bool = False) -> Selector:  # noqa: A001
 
     Raises SelectorSyntaxError, with position and reason, for an expression that it would refuse.
     """
+    tree, evaluate = build(expression, lists=lists)
+    return Selector(expression, names_read(tree), evaluate)
+
+
+def build(expression: str, *, lists: bool = False, of_any_type: bool = False) -> tuple[Node, Eval]:
+    """Compile an expression to a tree and a closure; one that is no bool where `of_any_type`."""
     size = len(expression.encode(errors="replace"))
     if size > MAX_BYTES:
         raise SelectorSyntaxError(f"the expression has {size} bytes, and no more than {MAX_BYTES} are allowed")
@@ -81,9 +76,35 @@ def compile(expression: str, *, lists: bool = False) -> Selector:  # noqa: A001
         tree = parse(expression)
         check(tree, expression, lists=lists)
         validate(tree, expression)
-        return Selector(expression, names_read(tree), plan(tree, expression))
+        if not of_any_type:
+            check_result(tree, lists=lists)
+        return tree, plan(tree, expression)
     except RecursionError:
         raise SelectorSyntaxError("the expression is nested too deeply") from None
+
+
+def run(evaluate: Eval, frame: Frame) -> Value:
+    """Evaluate. Raises SelectorFault, also for a cost above the limit."""
+    try:
+        result = evaluate(frame)
+    except RecursionError:
+        raise SelectorFault("the expression is nested too deeply") from None
+    frame.check()
+    return result
+
+
+def device_value(
+    driver: str, attributes: Mapping[str, Attribute], capacity: Mapping[str, int], *, multiple: bool
+) -> Map:
+    """Return the value of `device`."""
+    return Map.of_strings(
+        {
+            "driver": driver,
+            "allowMultipleAllocations": multiple,
+            "attributes": _domains(driver, {name: _value(name, one) for name, one in attributes.items()}),
+            "capacity": _domains(driver, {name: Quantity.of_nano(nano) for name, nano in capacity.items()}),
+        }
+    )
 
 
 def _domains(driver: str, values: dict[str, Value]) -> Map:

@@ -193,6 +193,7 @@ containsCIDR   .cidr_contains_cidr_string(CIDR, string) -> bool; .cidr_contains_
 prefixLength   .cidr_prefix_length(CIDR) -> int
 masked         .cidr_masked(CIDR) -> CIDR
 validate       .format-validate(Format, string) -> optional_type(list(string))
+includes       .dra_includes_dyn_dyn(dyn, dyn) -> bool
 format.named   format-named(string) -> optional_type(Format)
 """
 
@@ -254,15 +255,13 @@ _OF_DURATION = ("getHours", "getMinutes", "getSeconds", "getMilliseconds")
 
 
 @cache
-def functions(*, lists: bool = False) -> dict[str, tuple[Overload, ...]]:
-    """Return the overloads by function. `lists`: with `includes`, of the gate DRAListTypeAttributes."""
+def functions() -> dict[str, tuple[Overload, ...]]:
+    """Return the overloads by function."""
     found: dict[str, list[Overload]] = {}
     texts = (_OPERATORS, _CONVERSIONS, _STANDARD, _TEXT, _LISTS, _KUBERNETES, _AUTHORIZER)
     for line in [*(line for text in texts for line in _lines(text)), *_templates(), *_time()]:
         name, _, overloads = line.partition(" ")
         found.setdefault(name, []).extend(_overload(text) for text in overloads.split(";"))
-    if lists:
-        found["includes"] = [_overload(".dra_includes_dyn_dyn(dyn, dyn) -> bool")]
     return {name: tuple(overloads) for name, overloads in found.items()}
 
 

@@ -81,7 +81,7 @@ def _qualified(text: str) -> Faults:
     examples = ("MyName", "my.name", "123-abc")
     faults: Faults = []
     if len(parts) > 2:
-        whole = "a qualified name " + _rule(_QUALIFIED_RULE, _QUALIFIED, *examples)
+        whole = "a valid label key " + _rule(_QUALIFIED_RULE, _QUALIFIED, *examples)
         return [whole + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     if len(parts) == 2:
         if not parts[0]:

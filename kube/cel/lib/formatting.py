@@ -134,12 +134,13 @@ def _fixed(value: Value, precision: int) -> str:
 
 
 def _scientific(value: Value, precision: int) -> str:
+    """Write a double with an exponent. Kubernetes takes the precision for a width (`%3e` instead of `%.3e`)."""
     number = _double(value, "scientific")
     if not math.isfinite(number):
-        return _special(number)
-    mantissa, _, exponent = f"{number:.{precision}e}".partition("e")
+        return _special(number).rjust(precision)
+    mantissa, _, exponent = f"{number:.{PRECISION}e}".partition("e")
     power = f"{int(exponent):03d}" if int(exponent) < 0 else f"{int(exponent):02d}"
-    return f"{mantissa}\u202f×\u202f10{power.translate(_SUPERSCRIPT)}"
+    return f"{mantissa}\u00d710{power.translate(_SUPERSCRIPT)}".rjust(precision)
 
 
 def _special(number: float) -> str:

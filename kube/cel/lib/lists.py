@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 from kube.cel.arithmetic import add, no_overload
@@ -19,7 +20,7 @@ def _is_sorted(values: Sequence[Value]) -> bool:
     for value in values:
         if not is_ordered(value):
             raise no_overload("isSorted", value)
-    for one, two in zip(values, values[1:], strict=False):
+    for one, two in itertools.pairwise(values):
         try:
             if order(one, two) > 0:
                 return False

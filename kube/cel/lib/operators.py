@@ -11,6 +11,9 @@ from kube.cel.errors import CostExceeded, SelectorFault
 from kube.cel.frame import Eval, Frame
 from kube.cel.values import LISTS, Map, Value, type_of
 
+MAX_INCLUDES = 64
+"""Longest list that includes() searches (ResourceSliceMaxAttributeValuesPerDevice)."""
+
 
 def not_strictly_false(operand: Eval, frame: Frame) -> bool:
     """Return the operand's bool; true where it is none or fails."""
@@ -57,6 +60,17 @@ def _ordered(holds: Callable[[int], bool]) -> Callable[[Value, Value], bool]:
 
 def _identity(value: Value) -> Value:
     return value
+
+
+def _includes(target: Value, wanted: Value) -> bool:
+    if type(target) not in LISTS:
+        return contains([target], wanted)
+    for at, value in enumerate(target):
+        if at >= MAX_INCLUDES:
+            raise SelectorFault(f"'includes' function cannot be applied to lists longer than {MAX_INCLUDES} values")
+        if contains([value], wanted):
+            return True
+    return False
 
 
 ANY_OVERLOAD: dict[str, Callable[..., Value]] = {
@@ -115,19 +129,5 @@ BY_OVERLOAD: dict[str, Callable[..., Value]] = {
         ),
         convert.to_string,
     ),
-    "dra_includes_dyn_dyn": lambda target, wanted: _includes(target, wanted),
+    "dra_includes_dyn_dyn": _includes,
 }
-
-MAX_INCLUDES = 64
-"""Longest list that includes() searches (ResourceSliceMaxAttributeValuesPerDevice)."""
-
-
-def _includes(target: Value, wanted: Value) -> bool:
-    if type(target) not in LISTS:
-        return contains([target], wanted)
-    for at, value in enumerate(target):
-        if at >= MAX_INCLUDES:
-            raise SelectorFault(f"'includes' function cannot be applied to lists longer than {MAX_INCLUDES} values")
-        if contains([value], wanted):
-            return True
-    return False

@@ -28,7 +28,7 @@ def compile_pattern(pattern: str) -> Value:
 
 
 def _has_any_byte(pattern: str) -> bool:
-    """Whether `\\C` occurs, which RE2 knows and Go does not."""
+    r"""Whether `\C` occurs, which RE2 knows and Go does not."""
     at = 0
     while (at := pattern.find("\\", at)) >= 0:
         if pattern[at : at + 2] == "\\C":

@@ -63,29 +63,24 @@ def check(text: str, *, request: bool, fragment: str = "") -> URL:
             raise _wrong(text, "invalid URI for request")
         if ":" in rest.partition("/")[0]:
             raise _wrong(text, "first path segment in URL cannot contain colon")
-    host = user = ""
-    if (scheme or (not request and not rest.startswith("///"))) and rest.startswith("//"):
+    authority = ""
+    named_authority = bool(scheme or not (request or rest.startswith("///"))) and rest.startswith("//")
+    if named_authority:
         authority, slash, path = rest[2:].partition("/")
-        user, at, host = authority.rpartition("@")
-        host = _host(host, text)
-        _check_user(user, text)
-        user, rest = user + at, slash + path
-    if _BAD_ESCAPE.search(rest):
-        raise _wrong(text, f"invalid URL escape {_escape(rest)!r}")
-    if _BAD_ESCAPE.search(fragment):
-        raise _wrong(text, f"invalid URL escape {_escape(fragment)!r}")
+        rest = slash + path
+    user, at, host = authority.rpartition("@")
+    host = _host(host, text)
+    _check_user(user, text)
+    for part in (rest, fragment):
+        if found := _BAD_ESCAPE.search(part):
+            raise _wrong(text, f"invalid URL escape {part[found.start() : found.start() + 3]!r}")
+    slashes = "//" if authority or (named_authority and rest) else ""
     head = f"{scheme}:" if scheme else ""
-    return URL(scheme, host, rest, query, f"{head}//{user}{host}{rest}{tail}")
+    return URL(scheme, host, rest, query, f"{head}{slashes}{user}{at}{host}{_escaped(rest)}{tail}")
 
 
 def _wrong(text: str, reason: str) -> SelectorFault:
     return SelectorFault(f'parse "{text}": {reason}')
-
-
-def _escape(text: str) -> str:
-    found = _BAD_ESCAPE.search(text)
-    assert found is not None
-    return text[found.start() : found.start() + 3]
 
 
 def _check_user(user: str, text: str) -> None:
@@ -140,10 +135,10 @@ def _split_host(host: str) -> tuple[str, str]:
     return (host[1:-1] if host.startswith("[") and host.endswith("]") else host), port
 
 
-def _escaped_path(url: URL) -> str:
-    if _PATH_VALID.fullmatch(url.raw_path):
-        return url.raw_path
-    return quote_from_bytes(unquote_to_bytes(url.raw_path), safe=_PATH_PLAIN)
+def _escaped(path: str) -> str:
+    if _PATH_VALID.fullmatch(path):
+        return path
+    return quote_from_bytes(unquote_to_bytes(path), safe=_PATH_PLAIN)
 
 
 def _query(url: URL) -> Map:
@@ -182,6 +177,6 @@ BY_OVERLOAD: dict[str, Callable[..., Value]] = {
     "url_get_host": lambda url: url.host,
     "url_get_hostname": lambda url: _split_host(url.host)[0],
     "url_get_port": lambda url: _split_host(url.host)[1],
-    "url_get_escaped_path": _escaped_path,
+    "url_get_escaped_path": lambda url: _escaped(url.raw_path),
     "url_get_query": _query,
 }
