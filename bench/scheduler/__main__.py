@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
+from bench.scheduler import fill as filling
+from bench.scheduler import openb
 from bench.scheduler import throughput as bursts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -24,6 +28,20 @@ def throughput(
 ) -> None:
     """S1, S1b: pods a second from release to all bound."""
     bursts.report(nodes, bursts.measured(nodes, pods, rounds))
+
+
+@app.command()
+def fill(
+    nodes: Annotated[int, typer.Option(help="evenly chosen of the 1,213; 0: all")] = 0,
+    pods: Annotated[int, typer.Option(help="the first so many; 0: as many as ask for all GPUs")] = 0,
+    seed: int = 42,
+) -> None:
+    """P7, S5: the openb trace as real pods, beside what `dovetail simulate` says."""
+    with TemporaryDirectory() as folder:
+        trace = openb.trace(seed)
+        if nodes or pods:
+            trace = openb.reduced(trace, Path(folder), nodes=nodes or len(trace.nodes), pods=pods or len(trace))
+        filling.report(*filling.measured(trace))
 
 
 if __name__ == "__main__":

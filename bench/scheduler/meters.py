@@ -65,6 +65,12 @@ def resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def peak_mib(pid: int) -> float:
+    """Return the most memory that a process had so far, MiB."""
+    (line,) = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmHWM:")]
+    return int(line.split()[1]) / 2**10
+
+
 def series(text: str, name: str, *labels: str) -> dict[tuple[str, ...], float]:
     """Return the samples of a metric in Prometheus' text format, summed over all other labels."""
     found: defaultdict[tuple[str, ...], float] = defaultdict(float)

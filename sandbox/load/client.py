@@ -74,10 +74,10 @@ class LoadClient:
         stored: Manifest = json.loads(answer)
         return {**stored, "items": stored["items"] or []}  # an empty list of metadata is null
 
-    async def watch(self, kind: str, namespace: str, query: str) -> AsyncIterator[Manifest]:
-        """Yield watch events with the metadata of their objects, until the API server ends the watch."""
+    async def watch(self, kind: str, namespace: str, query: str, *, whole: bool = False) -> AsyncIterator[Manifest]:
+        """Yield watch events until the API server ends the watch; of objects their metadata alone unless `whole`."""
         path = f"{PATHS[kind].format(namespace)}?watch=true&{query}"
-        headers = {"Accept": METADATA_ONLY, **self._connection.headers}
+        headers = {**({} if whole else {"Accept": METADATA_ONLY}), **self._connection.headers}
         async with _told(path), self._session.get(self._connection.server + path, headers=headers) as answer:
             await _checked(answer, path)
             line = b""

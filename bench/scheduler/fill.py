@@ -1,0 +1,146 @@
+"""P7: what the planner predicts is what the cluster does. The openb trace as real pods, placement by placement."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.scheduler import meters, openb
+from bench.scheduler.inorder import ahead, in_order
+from bench.scheduler.openb import Trace
+from bench.scheduler.rig import EXTENDER, OURS, WRITERS, deployed
+from sandbox.controlplane import ControlPlane, ControlPlaneOptions
+from sandbox.fakenodes import FakeNodes
+from sandbox.load.client import LoadClient
+from sandbox.load.workload import LABEL
+from sandbox.objects import Manifest
+from simulator.result import PlacedPod
+
+NODE_GRACE_S = 600
+"""Thousands of leases renewed every few seconds would take the time of a small machine."""
+CREATED_AHEAD = 32
+TOLD = 20
+_GPU = re.compile(r"gpu-(\d+)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filled:
+    """What a cluster did with a trace."""
+
+    trace: Trace
+    planned: tuple[PlacedPod, ...]
+    planned_pct: float | None
+    """Unallocated % at 100 % arrived, as the planner says; None where that many did not arrive."""
+    placed: tuple[PlacedPod, ...]
+    """What the API server has at the end."""
+    took_s: float
+    refusals: Mapping[str, int]
+    troubles: Mapping[str, int]
+
+    @property
+    def pct(self) -> float | None:
+        """Unallocated % at 100 % arrived, of the cluster."""
+        return self.trace.unallocated_pct_at_100([bool(each.node) for each in self.placed])
+
+    def differing(self) -> list[int]:
+        """Return the arrivals whose node or GPUs are not those planned."""
+        both = zip(self.planned, self.placed, strict=True)
+        return [at for at, (one, other) in enumerate(both) if (one.node, one.gpus) != (other.node, other.gpus)]
+
+
+def populate(plane: ControlPlane, trace: Trace) -> None:
+    """Create the nodes of a trace and their slices."""
+    FakeNodes.start(plane).add(map(openb.node_manifest, trace.nodes), timeout_s=600)
+    with ThreadPoolExecutor(WRITERS) as writers:
+        slices = (each for node in trace.nodes for each in openb.slice_manifests(node))
+        list(writers.map(plane.api.create, slices))
+
+
+def flags(trace: Trace) -> tuple[str, str]:
+    """Return what the scheduler is told beyond its manifests: as much as the planner knows."""
+    return "--place-all", f"--mix={trace.spec.pods.resolve()}"
+
+
+def filled(kubeconfig: Path, namespace: str, scheduler: str, trace: Trace) -> Filled:
+    """Release the pods of a trace in order on a cluster that has its nodes, and read where they are."""
+    return asyncio.run(_filled(kubeconfig, namespace, scheduler, trace))
+
+
+async def _filled(kubeconfig: Path, namespace: str, scheduler: str, trace: Trace) -> Filled:
+    planned, planned_pct = trace.planned()
+    async with in_order(kubeconfig, namespace, "fill") as queue:
+
+        async def create(arrival: int) -> None:
+            claim = openb.claim_manifest(trace, arrival, namespace)
+            await queue.offer(openb.pod_manifest(trace, arrival, namespace, scheduler), claim)
+
+        begin_s = time.monotonic()
+        async for arrival in ahead(create, len(trace), CREATED_AHEAD):
+            await queue.release(trace.name(arrival))
+            if (arrival + 1) % 500 == 0:
+                print(f"{arrival + 1} of {len(trace)} pods, {time.monotonic() - begin_s:.0f} s", flush=True)
+        took_s = time.monotonic() - begin_s
+        placed = await _placed(queue.client, namespace, trace)
+        return Filled(trace, planned, planned_pct, placed, took_s, dict(queue.refusals), dict(queue.troubles))
+
+
+async def _placed(client: LoadClient, namespace: str, trace: Trace) -> tuple[PlacedPod, ...]:
+    """Return where the API server has each arrival: its pod's node, and the GPUs of its claim."""
+    label = f"{LABEL}=fill"
+    pods = (await client.list("Pod", namespace, label, whole=True))["items"]
+    claims = (await client.list("ResourceClaim", namespace, label, whole=True))["items"]
+    nodes = {pod["metadata"]["name"]: pod["spec"].get("nodeName", "") for pod in pods}
+    held = {claim["metadata"]["name"]: indices(claim) for claim in claims}
+    names = map(trace.name, range(len(trace)))
+    return tuple(PlacedPod(pod=name, node=nodes.get(name, ""), gpus=held.get(name, ())) for name in names)
+
+
+def indices(claim: Manifest) -> tuple[int, ...]:
+    """Return the GPUs of an allocated claim, by index; of our driver's devices the name has it."""
+    results = claim.get("status", {}).get("allocation", {}).get("devices", {}).get("results", [])
+    found = [_GPU.match(result["device"]) for result in results]
+    return tuple(sorted(int(each[1]) for each in found if each is not None))
+
+
+def measured(trace: Trace) -> tuple[Filled, dict[str, float]]:
+    """Run a trace on a control plane of its own; also returns what the extender used (S5)."""
+    options = ControlPlaneOptions(default_scheduler=False, node_grace_s=NODE_GRACE_S)
+    with ControlPlane.start(options) as plane:
+        populate(plane, trace)
+        with deployed(plane, *flags(trace)) as pod:
+            pid = plane.programs.status()[f"{pod.name}-{EXTENDER}"].pid
+            assert pid is not None, "it is ready"
+            before_s, ready_mib = meters.used_s(pid), meters.resident_mib(pid)
+            found = filled(plane.kubeconfig, "default", OURS, trace)
+            used = {
+                "ready MiB": ready_mib,
+                "peak MiB": meters.peak_mib(pid),
+                "end MiB": meters.resident_mib(pid),
+                "CPU ms per pod": (meters.used_s(pid) - before_s) / len(trace) * 1e3,
+            }
+    return found, used
+
+
+def report(found: Filled, used: Mapping[str, float]) -> None:
+    """Print the figure beside the planner's, and which placements differ."""
+    count, differing = len(found.trace), found.differing()
+    print(f"{len(found.trace.nodes)} nodes, {count} pods in {found.took_s:.0f} s: {count / found.took_s:.1f} pods/s")
+    print(f"unallocated % at 100 % arrived: cluster {found.pct}, planner {found.planned_pct}")
+    failed = [sum(not each.node for each in side) for side in (found.placed, found.planned)]
+    print(f"failed: cluster {failed[0]}, planner {failed[1]}; placements that differ: {len(differing)}")
+    print(*(line(found, at) for at in differing[:TOLD]), sep="\n", end="\n" if differing else "")
+    print("extender: " + ", ".join(f"{name} {value:.1f}" for name, value in used.items()))
+    for title, texts in (("refused", found.refusals), ("tried again", found.troubles)):
+        print(*(f"{title} {times} x {text}" for text, times in Counter(texts).most_common(3)), sep="\n")
+
+
+def line(found: Filled, at: int) -> str:
+    """Return one arrival that went elsewhere, in words."""
+    planned, placed = (f"{each.node or 'nowhere'} {list(each.gpus)}" for each in (found.planned[at], found.placed[at]))
+    return f"  arrival {at}, {found.placed[at].pod}: planner {planned}, cluster {placed}; {found.trace.demand(at)}"
