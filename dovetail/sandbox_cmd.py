@@ -194,12 +194,13 @@ def _start(home: Home, wish: Wish) -> None:
 
 def _can_schedule() -> bool:
     """Whether what our scheduler imports is installed; says so where it is not."""
+    from dovetail.extras import INSTALL_CLUSTER
     from dovetail.sandbox_cmd_scheduler import lacks
 
     missing = lacks()
     if missing:
-        install = "pip install 'dovetail[cluster,planner]'"
-        typer.echo(f"dovetail: without our scheduler, as {', '.join(missing)} is missing; install: {install}", err=True)
+        names = ", ".join(missing)
+        typer.echo(f"dovetail: without our scheduler, as {names} is missing; install: {INSTALL_CLUSTER}", err=True)
     return not missing
 
 

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dovetail import extras
 from dovetail.shipped import shipped
 from sandbox import kustomize
 from sandbox.controlplane import ControlPlane
 from sandbox.deployed import DeployedPod
 
-NEEDS = ("aiohttp", "kubernetes", "prometheus_client", "re2", "numba", "networkx", "scipy")
-"""Packages that the extras `cluster` and `planner` bring."""
 NAME = "dovetail"
 """spec.schedulerName of the pods that it places."""
 PROGRAM = (sys.executable, "-m", "dovetail")
@@ -24,7 +23,7 @@ CACHE = "cache"
 
 def lacks() -> list[str]:
     """Return the packages without which the scheduler does not run here."""
-    return [name for name in NEEDS if importlib.util.find_spec(name) is None]
+    return [name for name in extras.CLUSTER if importlib.util.find_spec(name) is None]
 
 
 def manifests() -> list[dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dovetail.extras import missing
 from topology.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 MAX_SNAPSHOT_BYTES = 2**30
 """A cluster of 5,000 nodes and 50,000 pods has some 300 MB as kubectl writes it."""
-EXTRAS = ("aiohttp", "cel_expr_python", "kubernetes", "re2", "numba", "networkx", "scipy")
-"""Packages that the extras `cluster` and `planner` bring."""
 MOST_TOLD = 3
+
+Json = dict[str, Any]
 
 SnapshotOpt = Annotated[
     Path | None,
@@ -39,12 +40,60 @@ DriverOpt = Annotated[
 
 def load_snapshot(path: Path, drivers: Sequence[str] | None, policy: str) -> SnapshotCluster:
     """Return the cluster in a file; what of it is malformed is told on standard error. Raises InvalidInputError."""
+    return _cluster(read_snapshot_file(path), str(path), drivers, policy)
+
+
+def snapshot_of(kubeconfig: Path | None, drivers: Sequence[str] | None, policy: str) -> SnapshotCluster:
+    """Return a live cluster as it is now."""
+    return _cluster(take(kubeconfig, None), str(kubeconfig or "cluster"), drivers, policy)
+
+
+def read_snapshot_file(path: Path) -> Json:
+    """Return the objects in a file as one List. Raises InvalidInputError."""
+    try:
+        from kube.documents import read_documents, stored_objects
+        from simulator.inputs.source import read_bytes
+    except ModuleNotFoundError as error:
+        missing(error)
+    documents = read_documents(read_bytes(path, max_bytes=MAX_SNAPSHOT_BYTES), str(path))
+    if not documents:
+        raise InvalidInputError(str(path), "", "is empty; write it with `dovetail snapshot`")
+    return listed({"kind": kind, **stored} for kind, stored in stored_objects(documents, str(path)))
+
+
+def take(kubeconfig: Path | None, context: str | None) -> Json:
+    """Return the objects of a live cluster as one List; ends with a message where that cannot be had."""
+    import asyncio
+
+    try:
+        from kube.access import Access
+        from kube.client import ApiClient
+        from kube.errors import ClusterError
+        from kube.taking import take_snapshot
+    except ModuleNotFoundError as error:
+        missing(error)
+
+    async def taken() -> Json:
+        async with ApiClient(Access(kubeconfig, context)) as client:
+            return await take_snapshot(client)
+
+    try:
+        return asyncio.run(taken())
+    except ClusterError as error:
+        typer.echo(f"dovetail: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def listed(items: Iterable[Json]) -> Json:
+    """Return objects as a List."""
+    return {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": list(items)}
+
+
+def _cluster(document: Json, source: str, drivers: Sequence[str] | None, policy: str) -> SnapshotCluster:
     try:
         from kube.cluster import ClusterSettings
-        from kube.documents import read_documents
         from kube.fitfile import SnapshotCluster
         from packing.policy import POLICIES
-        from simulator.inputs.source import read_bytes
     except ModuleNotFoundError as error:
         missing(error)
     from dovetail.progress import note_compiling
@@ -54,23 +103,10 @@ def load_snapshot(path: Path, drivers: Sequence[str] | None, policy: str) -> Sna
     settings = ClusterSettings(policy=policy)
     if drivers:
         settings = ClusterSettings(policy=policy, drivers=tuple(dict.fromkeys(drivers)))
-    documents = read_documents(read_bytes(path, max_bytes=MAX_SNAPSHOT_BYTES), str(path))
-    if not documents:
-        raise InvalidInputError(str(path), "", "is empty; write it with `dovetail snapshot`")
     note_compiling()
-    document = documents[0] if len(documents) == 1 else {"kind": "List", "items": documents}
-    found = SnapshotCluster(document, str(path), settings)
+    found = SnapshotCluster(document, source, settings)
     for fault in found.malformed[:MOST_TOLD]:
         typer.echo(f"left out: {fault}", err=True)
     if len(found.malformed) > MOST_TOLD:
         typer.echo(f"left out: {len(found.malformed) - MOST_TOLD} more", err=True)
     return found
-
-
-def missing(error: ModuleNotFoundError) -> NoReturn:
-    """End with what to install where a package of an extra is missing. Raises the error otherwise."""
-    if error.name not in EXTRAS:
-        raise error
-    needed = "pip install 'dovetail[cluster,planner]'"
-    typer.echo(f"dovetail: {error.name} is missing; install it: {needed}", err=True)
-    raise typer.Exit(1) from error

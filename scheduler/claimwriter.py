@@ -53,10 +53,12 @@ class ClaimWriter:
 
     async def bring(self, uid: ClaimUid, pod: Pod, node: NodeName, window: Window) -> Written | None:
         """Give the pod the claim on `node`; None where it has it. Raises BindFault with the reason."""
+        name = ""
         for _ in range(MAX_ATTEMPTS):
             claim = self.view.claims.get(uid)
             if claim is None:
                 raise FinalFault(f"a claim of the pod was deleted after node {node} was chosen")
+            name = _name(claim)
             if uid in self.ledger.reservations.writes:
                 await self._settled(claim, window)
                 continue
@@ -66,7 +68,7 @@ class ClaimWriter:
             fresh = await self._advance(claim, pod, node, window)
             if fresh is not None and pod.metadata.uid in reserved_pods(fresh):
                 return Written(fresh)
-        raise BindFault(f"claim {_name(claim)} keeps changing; another attempt follows")
+        raise BindFault(f"claim {name} keeps changing; another attempt follows")
 
     async def settle(self, claim: ResourceClaim, window: Window) -> None:
         """Touch a claim: a write of it that got no answer has landed, or can only get a conflict from now on.

@@ -73,9 +73,9 @@ class Sight:
             elif self.is_leftover(claim, named):
                 yield Leftover(uid)
         yield from self.doubled()
-        for uid, pod in self.view.pods.items():
+        for pod_uid, pod in self.view.pods.items():
             if self.is_bare(pod):
-                yield Bare(uid)
+                yield Bare(pod_uid)
 
     def named_claims(self) -> frozenset[tuple[str, str]]:
         """Return the claims that pods name which are not over."""

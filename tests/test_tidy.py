@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("dovetail", "dra_driver", "packing", "sandbox", "simulator", "topology")
+PACKAGES = ("dovetail", "dra_driver", "kube", "packing", "sandbox", "scheduler", "simulator", "topology")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+BENCHES = sorted((ROOT / "bench").rglob("*.py"))
 
 
 def named(path: Path) -> str:
@@ -37,7 +38,7 @@ def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=named)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS, *BENCHES], ids=named)
 def test_files_and_functions_stay_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
     assert [function.name for function in functions(path) if code_lines(function) > MAX_FUNCTION_LINES] == []

@@ -1,4 +1,4 @@
-"""`filter`, then `bind`, on a model of the API server: one replica, told when to hear; its calls can be made to fail."""
+"""`filter`, then `bind`, on a model of the API server: one replica, told when to hear; its calls can be made fail."""
 
 from __future__ import annotations
 
