@@ -10,6 +10,7 @@ import typer
 
 from bench.scheduler import fill as filling
 from bench.scheduler import openb
+from bench.scheduler import pairs as linked
 from bench.scheduler import throughput as bursts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -42,6 +43,13 @@ def fill(
         if nodes or pods:
             trace = openb.reduced(trace, Path(folder), nodes=nodes or len(trace.nodes), pods=pods or len(trace))
         filling.report(*filling.measured(trace))
+
+
+@app.command()
+def pairs(nodes: int = linked.NODES, arrivals: int = linked.ARRIVALS, seed: int = linked.SEED) -> None:
+    """S4: two-GPU pods that get a pair joined by NVLink, as jobs come and go; planner, ours and the default one."""
+    recording = linked.recorded(nodes, arrivals, seed)
+    linked.report(recording, linked.measured(recording))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ NODE_GRACE_S = 600
 """Thousands of leases renewed every few seconds would take the time of a small machine."""
 CREATED_AHEAD = 32
 TOLD = 20
+TOLD_EVERY = 200
 _GPU = re.compile(r"gpu-(\d+)")
 
 
@@ -80,11 +81,13 @@ async def _filled(kubeconfig: Path, namespace: str, scheduler: str, trace: Trace
             claim = openb.claim_manifest(trace, arrival, namespace)
             await queue.offer(openb.pod_manifest(trace, arrival, namespace, scheduler), claim)
 
-        begin_s = time.monotonic()
+        begin_s, elsewhere = time.monotonic(), 0
         async for arrival in ahead(create, len(trace), CREATED_AHEAD):
-            await queue.release(trace.name(arrival))
-            if (arrival + 1) % 500 == 0:
-                print(f"{arrival + 1} of {len(trace)} pods, {time.monotonic() - begin_s:.0f} s", flush=True)
+            node = await queue.release(trace.name(arrival))
+            elsewhere += node != planned[arrival].node
+            if (arrival + 1) % TOLD_EVERY == 0:
+                so_far = f"{arrival + 1} of {len(trace)} pods, {time.monotonic() - begin_s:.0f} s"
+                print(f"{so_far}, {elsewhere} on another node than planned", flush=True)
         took_s = time.monotonic() - begin_s
         placed = await _placed(queue.client, namespace, trace)
         return Filled(trace, planned, planned_pct, placed, took_s, dict(queue.refusals), dict(queue.troubles))

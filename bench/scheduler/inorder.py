@@ -19,6 +19,8 @@ from sandbox.load.run import OPEN_GATE
 from sandbox.load.workload import GATE, LABEL
 from sandbox.objects import Manifest
 
+PASSING = ("does not exist", "is not made yet")
+"""Of words to pods whose claim the scheduler has not seen yet: it tries again as soon as it has."""
 UNSCHEDULABLE, GATED = "Unschedulable", "SchedulingGated"
 TIMEOUT_S = 60.0
 _NUMBER = re.compile(r"\d+")
@@ -91,11 +93,14 @@ class InOrder:
 
     def _take_refusal(self, name: str, condition: Manifest) -> None:
         text = _NUMBER.sub("#", condition.get("message", ""))
-        if condition["reason"] == UNSCHEDULABLE and name in self._decided:
+        passes = condition["reason"] != UNSCHEDULABLE or any(words in text for words in PASSING)
+        if condition["reason"] == GATED or name not in self._decided:
+            return
+        if passes:
+            self.troubles[f"{condition['reason']}: {text}"] += 1
+        else:
             self.refusals[text] += 1
             self._decide(name, "")
-        elif condition["reason"] not in {GATED, UNSCHEDULABLE}:
-            self.troubles[f"{condition['reason']}: {text}"] += 1
 
     def _decide(self, name: str, node: str) -> None:
         decided = self._decided.pop(name, None)

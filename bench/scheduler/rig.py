@@ -7,7 +7,7 @@ kube-schedulers and the controllers may send the same number of requests per sec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,15 +51,20 @@ class Rig:
 
 
 @contextmanager
-def running(machine: str, nodes: int, *, version: tuple[int, int] = WHOLE_GPUS) -> Iterator[Rig]:
-    """Yield a control plane with so many nodes of a machine of the catalog, their slices, and both schedulers."""
+def running(
+    machine: str, nodes: int, *, version: tuple[int, int] = WHOLE_GPUS, flags: Sequence[str] = ()
+) -> Iterator[Rig]:
+    """Yield a control plane with so many nodes of a machine of the catalog, their slices, and both schedulers.
+
+    `flags` are added to those of our extender.
+    """
     with ControlPlane.start(ControlPlaneOptions(fsync=True, requests_per_s=REQUESTS_PER_S)) as plane:
         wanted = {machine: nodes}
         FakeNodes.start(plane).add(gpus.node_manifests(wanted), timeout_s=600)
         uids = {node["metadata"]["name"]: node["metadata"]["uid"] for node in plane.api.list("v1", "Node")}
         with ThreadPoolExecutor(WRITERS) as writers:
             list(writers.map(plane.api.create, gpus.slice_manifests(wanted, uids, version)))
-        with deployed(plane) as pod:
+        with deployed(plane, *flags) as pod:
             yield Rig(plane, pod)
 
 

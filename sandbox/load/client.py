@@ -58,6 +58,12 @@ class LoadClient:
         path = f"{PATHS[kind].format(namespace)}/{name}"
         await self._call("PATCH", path, change, {"Content-Type": MERGE_PATCH, "Accept": METADATA_ONLY})
 
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """Return an object."""
+        answer = await self._call("GET", f"{PATHS[kind].format(namespace)}/{name}", None, {})
+        stored: Manifest = json.loads(answer)
+        return stored
+
     async def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete an object at once."""
         await self._call("DELETE", f"{PATHS[kind].format(namespace)}/{name}", {"gracePeriodSeconds": 0}, {})
