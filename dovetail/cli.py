@@ -16,11 +16,13 @@ import typer
 import dovetail
 from dovetail.bench_cmd import bench_app
 from dovetail.bench_scale_cmd import scale
+from dovetail.explain_pod_cmd import explain_pod
 from dovetail.fit_cmd import explain, fit
 from dovetail.sandbox_cmd import sandbox_app
 from dovetail.scheduler_cmd import HELP as SCHEDULER_HELP
 from dovetail.scheduler_cmd import scheduler
 from dovetail.simulate_cmd import simulate
+from dovetail.snapshot_cmd import snapshot
 from dovetail.topology_cmd import mig_app, topology_app
 from simulator.errors import RunFailedError
 from topology.errors import InvalidInputError
@@ -39,9 +41,13 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(fit)
-app.command()(explain)
+app.command()(snapshot)
 app.command(help=SCHEDULER_HELP)(scheduler)
 bench_app.command()(scale)
+explain_app = typer.Typer(name="explain", invoke_without_command=True)
+explain_app.callback()(explain)
+explain_app.command("pod")(explain_pod)
+app.add_typer(explain_app, name="explain")
 app.add_typer(bench_app, name="bench")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(topology_app, name="topology")

@@ -133,6 +133,7 @@ def fit(
 
 
 def explain(
+    context: typer.Context,
     *,
     cluster: ClusterOpt = None,
     nodes: NodesOpt = None,
@@ -158,7 +159,7 @@ def explain(
 
     Exits with 0 if the pod fits (on the node that was named), 3 if not.
     """
-    asked = DemandOptions(
+    options = DemandOptions(
         gpus=gpus,
         link=link,
         min_gbps=min_gbps,
@@ -172,7 +173,13 @@ def explain(
         product=product,
         cpu=cpu,
         memory=memory,
-    ).demand()
+    )
+    if context.invoked_subcommand is not None:
+        given = [*options.given(), *_given(cluster=cluster, nodes=nodes, running=running, node=node)]
+        if given:
+            raise typer.BadParameter(f"{given[0]} is for the planner; write options of `pod` after it")
+        return
+    asked = options.demand()
     from dovetail.fit_view import print_node, print_reasons
     from packing.explain import explain as explain_demand
 

@@ -156,6 +156,10 @@ class Books:
         """Return the reservations that hold devices for a claim."""
         return iter(sorted(self._holding.get(uid, ()), key=repr))
 
+    def held_for(self, pod: str) -> list[ClaimUid]:
+        """Return the names that the ledger has for what is reserved for a pod."""
+        return [_held_claim(key, uid) for key, held in self.held.items() if held.pod == pod for uid in held.claims]
+
     def _take(self, key: Hashable, held: Held) -> None:
         if self.ledger is None:
             return

@@ -13,6 +13,7 @@ from kube.cluster import Cluster, ClusterSettings
 from kube.decoding import without_nulls
 from kube.documents import stored_objects
 from kube.errors import MalformedObjectError
+from kube.explaining import explain
 from kube.extended import served_resources
 from kube.fitting import Fit, Fitter
 from kube.hostfit import Hosts, HostWishes, read_wishes
@@ -99,9 +100,19 @@ class SnapshotCluster:
                 # What was just placed is the question itself; freeing it is no answer.
                 last = self._ask(question, number, node, explain=True)[1]
                 return Replicas(placed=tuple(placed), last=last)
-            placed.append(replace(found, resolved=None, decided=None))
+            placed.append(replace(found, resolved=None))
             self._take(pod, found)
         return Replicas(placed=tuple(placed), last=None)
+
+    def explain(self, namespace: str, name: str, *, node: str | None = None) -> Json:
+        """Return all there is to say of a pod of the snapshot. Raises InvalidInputError for one that is not there."""
+        self.check_node(node)
+        pod = self.pods.get((namespace, name))
+        if pod is None:
+            raise InvalidInputError(self.source, "", f"has no pod {namespace}/{name}")
+        wishes = read_wishes(self.stored_pods[namespace, name])
+        barred = {} if pod.spec.node_name else self.barred(pod, wishes)
+        return explain(self.cluster, self.fitter, pod, node=node, barred=barred)
 
     def _ask(self, question: Question, number: int, node: str | None, *, explain: bool) -> tuple[Pod, Fit]:
         wishes = read_wishes(question.stored)

@@ -10,7 +10,6 @@ from itertools import count
 from typing import Any
 
 from kube.cluster import Cluster
-from kube.deciding import Decided
 from kube.encode import encode_allocation, whereabouts_in
 from kube.nearestfit import Near, NearestFit, near_to_json
 from kube.objects import Pod, ResourceClaim
@@ -18,6 +17,7 @@ from kube.podclaims import pod_claims
 from kube.reasons import Reason, Reasons
 from kube.refusal import Refusal
 from kube.resolved import Resolved, Way
+from kube.trial import Trial
 from packing.dra.model import Allocation, SelectorError
 
 Json = dict[str, Any]
@@ -37,7 +37,7 @@ class Fit:
     reasons: Mapping[str, tuple[Reason, ...]] = field(default_factory=dict)
     nearest: tuple[Near, ...] = ()
     resolved: Resolved | None = None
-    decided: Decided | None = None
+    allocation: Allocation | None = None
 
     def to_json(self) -> Json:
         """Return it as `dovetail fit -o json` prints it."""
@@ -65,6 +65,7 @@ class Fitter:
         """`allocated` returns the allocation of a claim that has one, as it is stored."""
         self._cluster = cluster
         self._allocated = allocated
+        self._trial: Trial | None = None
 
     def fit(
         self,
@@ -84,22 +85,30 @@ class Fitter:
             resolved = self._cluster.resolve(pod)
         except Refusal as refusal:
             return Fit(fits=False, error=refusal.detail)
-        decided = self._cluster.decide(resolved, self._open(barred, node))
-        if decided.fault:
-            return Fit(fits=False, error=decided.fault, resolved=resolved, decided=decided)
+        trial = self._tried()
+        try:
+            decided = trial.serve(resolved, trial.flags(self._open(barred, node)))
+        except SelectorError as error:
+            return Fit(fits=False, error=str(error), resolved=resolved)
         chosen = decided.allocation
         reasons, nearest = self._why(pod, resolved, barred, node, keep, chosen) if explain else ({}, ())
         if chosen is None:
-            error = UNDECIDED if decided.undecided else None
-            return Fit(fits=False, error=error, reasons=reasons, nearest=nearest, resolved=resolved, decided=decided)
+            bound = UNDECIDED if decided.undecided else None
+            return Fit(fits=False, error=bound, reasons=reasons, nearest=nearest, resolved=resolved)
         return Fit(
             fits=True,
             node=str(chosen.node),
             claims=tuple(self._claims(pod, resolved, chosen)),
             reasons=reasons,
             resolved=resolved,
-            decided=decided,
+            allocation=chosen,
         )
+
+    def _tried(self) -> Trial:
+        """Return who decides; what is remembered of asks is good as long as nodes and pools are the same."""
+        if self._trial is None or self._trial.packed is not self._cluster.packed():
+            self._trial = Trial(self._cluster)
+        return self._trial
 
     def _why(
         self,

@@ -112,7 +112,8 @@ class NearestFit:
         self._cluster = cluster
         self._pod, self._resolved, self._reasons = pod, resolved, reasons
         self._beyond = beyond
-        self._trial = Trial(cluster, among)
+        self._trial = Trial(cluster)
+        self._among = self._trial.flags(among)
         self._packed = self._trial.packed
         nodes = self._packed.inventory.fabric.nodes
         self._nodes = [n for n, node in enumerate(nodes) if among is None or node.name in among]
@@ -146,7 +147,7 @@ class NearestFit:
                 break
             tries += 1
             key = (wanted.claim.metadata.namespace, wanted.claim.metadata.name)
-            allocation = self._trial.altered(self._pod, {key: change.claim})
+            allocation = self._trial.altered(self._pod, {key: change.claim}, self._among)
             if allocation is not None:
                 done.add(change.rungs)
                 shown[change.kind] += 1

@@ -80,28 +80,26 @@ class Altered:
 class Trial:
     """Asks the allocator that the scheduler asks, with a memory of its own."""
 
-    def __init__(self, cluster: Cluster, among: Collection[str] | None = None) -> None:
-        """`among`: the nodes that may be chosen."""
+    def __init__(self, cluster: Cluster) -> None:
+        """Ask about a cluster as long as nodes and pools stay as they are."""
         self.cluster = cluster
         self.packed = cluster.packed()
-        self.tries = 0
-        self._among = self.flags(among)
         self._allocator = Allocator(self.packed.ledger, self.packed.policy)
 
     def serve(self, resolved: Resolved, among: Flags | None = None) -> Outcome:
-        """Return the decision for a pod as things are. Raises SelectorError."""
-        self.tries += 1
-        answer = Outcome(allocation=None)
+        """Return the decision for a pod as things are, on nodes `among` [N]. Raises SelectorError."""
+        undecided = False
         for way in resolved.ways:
-            answer = self._serve(way.ask, self._among if among is None else among)
+            answer = self._serve(way.ask, among)
             if answer.allocation is not None:
-                break
-        return answer
+                return answer
+            undecided |= answer.undecided
+        return Outcome(allocation=None, undecided=undecided)
 
-    def altered(self, pod: Pod, claims: Mapping[Key, ResourceClaim]) -> Allocation | None:
+    def altered(self, pod: Pod, claims: Mapping[Key, ResourceClaim], among: Flags | None = None) -> Allocation | None:
         """Return what a pod would get if some claims were others; None: nothing."""
         try:
-            return self.serve(self.cluster.resolve(pod, Altered(self.cluster, claims))).allocation
+            return self.serve(self.cluster.resolve(pod, Altered(self.cluster, claims)), among).allocation
         except (Refusal, SelectorError):
             return None
 
