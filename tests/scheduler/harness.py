@@ -1,6 +1,6 @@
 """Our scheduler on a real control plane: the extender as a process, a kube-scheduler that asks it, simulated GPU nodes.
 
-Configuration as in manifests/scheduler once that is there; what differs for a test is in its arguments.
+kube-scheduler is configured as in manifests/scheduler; what differs for a test is in its arguments.
 """
 
 from __future__ import annotations
@@ -12,40 +12,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dovetail import sandbox_cmd_gpus as gpus
+from dovetail.sandbox_cmd_scheduler import NAME
+from dovetail.shipped import shipped
 from sandbox.api import Manifest
 from sandbox.controlplane import ControlPlane
 from sandbox.ports import LOOPBACK, free_ports
 from sandbox.schedulers import SchedulerOptions, SecondScheduler
 from sandbox.testbed import Testbed
 
-NAME = "dovetail"
-"""spec.schedulerName of the pods that are ours."""
+CONFIGURATION = shipped("manifests", "scheduler", "allocate", "kube-scheduler.yaml")
 READY_S = 60.0
 
 
 def allocate_configuration(port: int) -> dict[str, Any]:
-    """Return the fields of a KubeSchedulerConfiguration whose extender at `port` allocates devices."""
-    plugins = {
-        "multiPoint": {"disabled": [{"name": "DynamicResources"}]},
-        "preEnqueue": {"enabled": [{"name": "DynamicResources"}]},
-    }
-    extender = {
-        "urlPrefix": f"http://{LOOPBACK}:{port}",
-        "filterVerb": "filter",
-        "prioritizeVerb": "prioritize",
-        "preemptVerb": "preempt",
-        "bindVerb": "bind",
-        "weight": 200,
-        "nodeCacheCapable": True,
-        "ignorable": False,
-        "httpTimeout": "15s",
-    }
-    return {
-        "percentageOfNodesToScore": 100,
-        "profiles": [{"schedulerName": NAME, "plugins": plugins}],
-        "extenders": [extender],
-    }
+    """Return what the manifests tell kube-scheduler, but for its connection and lease, with the extender at `port`."""
+    content: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
+    (extender,) = content["extenders"]
+    elsewhere = {"apiVersion", "kind", "clientConnection", "leaderElection"}
+    kept = {field: value for field, value in content.items() if field not in elsewhere}
+    return {**kept, "extenders": [{**extender, "urlPrefix": f"http://{LOOPBACK}:{port}"}]}
 
 
 class ExtenderProcess:
@@ -114,10 +102,15 @@ class OurScheduler:
 
     @classmethod
     def start(
-        cls, control_plane: ControlPlane, *flags: str, asked_by: Mapping[str, Any] | None = None, name: str = NAME
+        cls,
+        control_plane: ControlPlane,
+        *flags: str,
+        asked_by: Mapping[str, Any] | None = None,
+        name: str = NAME,
+        kubeconfig: Path | None = None,
     ) -> OurScheduler:
-        """Start both; `asked_by` changes fields of the KubeSchedulerConfiguration."""
-        extender = ExtenderProcess.start(control_plane, *flags, name=f"{name}-extender")
+        """Start both; `asked_by` changes fields of the KubeSchedulerConfiguration, `kubeconfig` is the extender's."""
+        extender = ExtenderProcess.start(control_plane, *flags, name=f"{name}-extender", kubeconfig=kubeconfig)
         configuration = {**allocate_configuration(extender.port), **(asked_by or {})}
         options = SchedulerOptions(configuration=configuration)
         try:
