@@ -15,7 +15,7 @@ from kube.documents import stored_objects
 from kube.errors import MalformedObjectError
 from kube.explaining import explain
 from kube.extended import served_resources
-from kube.fitting import Fit, Fitter
+from kube.fitting import Fit, Fitter, allocation_of
 from kube.hostfit import Hosts, HostWishes, read_wishes
 from kube.objects import (
     AllocationResult,
@@ -143,4 +143,4 @@ class SnapshotCluster:
     def _allocated(self, claim: ResourceClaim) -> Json:
         """Return the allocation of a claim as it is stored, in the snapshot or in the question."""
         known = self._allocations.get((claim.metadata.namespace, claim.metadata.name))
-        return dict(known) if known is not None else msgspec.to_builtins(claim.status.allocation)
+        return dict(known) if known is not None else allocation_of(claim)

@@ -9,6 +9,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+import msgspec
+
 from kube.cluster import Cluster
 from kube.encode import encode_allocation, whereabouts_in
 from kube.nearestfit import Near, NearestFit, near_to_json
@@ -172,6 +174,18 @@ class Fitter:
                 new_share_id=_share_ids(wanted.ask.uid).__next__,
             )
         return found
+
+
+def allocation_of(claim: ResourceClaim) -> Json:
+    """Return the allocation of a claim as JSON values, as far as it is decoded; what is empty is left out."""
+    return dict(_plain(msgspec.to_builtins(claim.status.allocation)) or {})
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, Mapping):
+        plain = {key: _plain(each) for key, each in value.items()}
+        return {key: each for key, each in plain.items() if each not in (None, "", False, [], {})}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _share_ids(uid: str) -> Iterator[str]:

@@ -17,7 +17,6 @@ from kube.client import ApiClient
 from kube.cluster import Cluster, ClusterSettings
 from kube.encode import encode_allocation, whereabouts_in
 from kube.errors import ClusterError
-from kube.objects import Pod
 from packing.mix import DemandMix
 from packing.model import NodeName
 from packing.warm import compile_kernels
@@ -27,6 +26,7 @@ from scheduler.capacity import measure
 from scheduler.claimwriter import ClaimWriter
 from scheduler.decider import Decider, DecideSettings
 from scheduler.decisionlog import LoggedCluster
+from scheduler.explaining import explain_pod, pod_named
 from scheduler.faults import BindFault
 from scheduler.feed import Feed
 from scheduler.findings import Sight
@@ -145,14 +145,13 @@ class System:
         if isinstance(self.cluster, LoggedCluster):
             self.cluster.close()
 
-    def explain(self, namespace: str, name: str) -> object | None:
-        """Return what the watch knows of a pod."""
-        pod = next((each for each in self.ledger.view.pods.values() if _is_named(each, namespace, name)), None)
+    def explain(self, namespace: str, name: str, node: str | None = None) -> object | None:
+        """Return all there is to say of a pod; with `node`, of that one device by device."""
+        pod = pod_named(self.ledger.view.pods.values(), namespace, name)
         if pod is None:
             return None
         reservation = self.ledger.reservations.pods.get(PodUid(pod.metadata.uid))
-        promised = [] if reservation is None else sorted(reservation.nodes)
-        return {"pod": f"{namespace}/{name}", "node": pod.spec.node_name or None, "promised": promised}
+        return explain_pod(self.cluster, pod, [] if reservation is None else list(reservation.nodes), node)
 
     def capacity(self) -> Capacity:
         """Return the figures of what is free."""
@@ -210,10 +209,6 @@ class System:
         """Return the labels of a node; none where it is gone."""
         found = self.cluster.store.nodes.get("", node)
         return {} if found is None else found.metadata.labels
-
-
-def _is_named(pod: Pod, namespace: str, name: str) -> bool:
-    return pod.metadata.name == name and pod.metadata.namespace == namespace
 
 
 def _cluster(settings: Settings, mix: DemandMix | None) -> Cluster:

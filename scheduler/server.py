@@ -2,7 +2,7 @@
 
     POST /filter /prioritize /bind /preempt     200, or 400 with the path of the fault, 408, 413, 503 until ready
     GET  /healthz /readyz /metrics /configz     for probes and operators
-    GET  /explain/<namespace>/<pod>             for people
+    GET  /explain/<namespace>/<pod>[?node=...]  for people
 
 Invariant: whatever comes in, one request is answered and the process goes on.
 """
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from aiohttp import web
@@ -26,6 +26,7 @@ from scheduler.connections import read_body
 from scheduler.metrics import Metrics
 from scheduler.strictjson import JsonFault
 from scheduler.wire import BindingArgs, ExtenderArgs, FilterResult, HostPriority, PreemptionArgs, Victims
+from topology.errors import InvalidInputError
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,11 @@ class Probes:
     """What is not ready yet, in words; nothing when requests can be answered."""
     settings: Mapping[str, object]
     """For /configz; no secrets."""
-    explain: Callable[[str, str], object | None]
-    """(namespace, pod) -> what there is to know of a pod as JSON values, None for a pod that is not there."""
+    explain: Callable[[str, str, str | None], object | None]
+    """(namespace, pod, node to look at or None) -> what there is to know of a pod as JSON values.
+
+    None for a pod that is not there. Raises InvalidInputError for a node that is not.
+    """
 
 
 class Extender:
@@ -165,7 +169,11 @@ class Extender:
         if lacks := self._probes.waits_for():
             return _fault(503, "", f"not ready: waits for {', '.join(lacks)}")
         namespace, pod = map(unquote, parts)
-        found = self._probes.explain(namespace, pod)
+        node = parse_qs(raw_path.partition("?")[2]).get("node", [None])[0]
+        try:
+            found = self._probes.explain(namespace, pod, node)
+        except InvalidInputError as error:
+            return _fault(404, error.field, str(error))
         if found is None:
             return _fault(404, "", f"no pod {namespace}/{pod} asks for devices of ours")
         return _json(msgspec.json.encode(found))

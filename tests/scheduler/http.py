@@ -60,7 +60,7 @@ class FirstNode:
         return {node: each for node, each in asked.victims.items() if each.uids}
 
 
-def explain(namespace: str, pod: str) -> object | None:
+def explain(namespace: str, pod: str, node: str | None) -> object | None:
     return {"pod": f"{namespace}/{pod}"} if pod == "pod" else None
 
 
