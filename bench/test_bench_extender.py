@@ -63,7 +63,7 @@ def system_of(client: ApiClient, pods: int) -> System:
     claims = [builders.claim(f"claim-{number}", requests=asked[1 + number % 2]) for number in range(pods)]
     system.feed.replace(CLAIMS, claims)
     system.compile()
-    system.prepare()
+    system.capacity()
     gc.collect()
     gc.freeze()  # as the program does
     return system

@@ -52,6 +52,8 @@ class ClusterSettings:
 
     drivers: tuple[str, ...] = (OUR_DRIVER,)
     """The drivers whose devices we allocate."""
+    every_driver: bool = False
+    """Those of all resource slices are taken for ours, beside these: another allocates, and we tell what it will."""
     gpu_driver: str = OUR_DRIVER
     """The one of them whose devices are GPUs to the core (docs/devices.md)."""
     policy: str = DEFAULT_POLICY
@@ -239,6 +241,17 @@ class Cluster:
         """
         return self.packed().decide(resolved, among, slack, self.freed)
 
+    def predict(self, resolved: Resolved, among: Collection[str] | None = None) -> list[tuple[Allocation, int]]:
+        """Return what the in-tree allocator would pick on each node, with the policy's score of it, best first.
+
+        Nodes where it would find nothing, or of which that cannot be told within bounds, are not there.
+        """
+        return self.packed().predict(resolved, among)
+
+    def sharing(self, resolved: Resolved, among: Collection[str] | None = None) -> frozenset[NodeName]:
+        """Return the nodes where a request of the pod admits devices that may be allocated several times."""
+        return self.packed().sharing(resolved, among)
+
     def fits_without(self, resolved: Resolved, node: NodeName, claims: Collection[ClaimUid]) -> bool:
         """Whether a pod's devices fit on a node once these claims are freed. Leaves everything as it was."""
         packed = self.packed()
@@ -277,6 +290,8 @@ class Cluster:
                     _log.warning("driver=%s pool=%s %s", *key, state.fault)
                 for device, need in state.beyond_us.items() if state else ():
                     _log.warning("driver=%s pool=%s device=%s is left out: it needs %s", *key, device, need)
+            if self.settings.every_driver:
+                self.drivers = frozenset(self.settings.drivers) | {key.driver for key in self.pool_book.states}
             self._inventories += 1
             self._repack()
 

@@ -15,6 +15,7 @@ from packing.dra.inventory import Inventory
 from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, Ask, ClaimUid, SelectorError
 from packing.kernels.arrays import GIGA, Flags
+from packing.model import NodeName
 from packing.policy import Policy
 
 MOST_ALTERNATIVES = 8
@@ -62,6 +63,21 @@ class Packed:
             answers.append(answer)
         first = next((each for each in answers if each.fault), answers[0])
         return replace(first, undecided=any(each.undecided for each in answers))
+
+    def predict(self, resolved: Resolved, among: Collection[str] | None) -> list[tuple[Allocation, int]]:
+        """Return what the in-tree allocator would pick on each node, best first; see `kube.cluster`."""
+        flags = self._flags(among)
+        try:
+            found = [each for way in resolved.ways if way.claims for each in self._allocator.predict(way.ask, flags)]
+        except SelectorError:  # in-tree fails too, and says so itself
+            return []
+        return sorted(found, key=lambda each: -each[1]) if len(resolved.ways) > 1 else found
+
+    def sharing(self, resolved: Resolved, among: Collection[str] | None) -> frozenset[NodeName]:
+        """Return the nodes where a request of the pod admits devices that may be allocated several times."""
+        flags = self._flags(among)
+        found = (self._allocator.sharing(way.ask, flags) for way in resolved.ways if way.claims)
+        return frozenset[NodeName]().union(*found)
 
     @contextmanager
     def without(self, claims: Collection[ClaimUid]) -> Iterator[None]:

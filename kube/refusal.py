@@ -19,3 +19,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of the p
     def detail(self) -> str:
         """The text, with the remedy where there is one."""
         return f"{self.text}; {self.remedy}" if self.remedy else self.text
+
+
+class WishRefusal(Refusal):
+    """A link wish that cannot be read. To serve the pod in spite of it would lose the wish."""

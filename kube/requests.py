@@ -21,7 +21,7 @@ from kube.objects import (
     ResourceClaim,
 )
 from kube.quantity import parse_quantity
-from kube.refusal import Refusal
+from kube.refusal import Refusal, WishRefusal
 from kube.resolved import Surroundings, ToAllocate
 from kube.selections import RequestSelection, Sieves, quoted
 from packing.dra.model import (
@@ -184,7 +184,8 @@ def _link_of(where: str, opaque: OpaqueDeviceConfiguration | None) -> LinkTerms 
     try:
         return decode_link(opaque.parameters)
     except ValueError as fault:
-        raise Refusal(f"{where}: opaque parameters: {fault}", "docs/claims.md says how to write a link wish") from fault
+        remedy = "docs/claims.md says how to write a link wish"
+        raise WishRefusal(f"{where}: opaque parameters: {fault}", remedy) from fault
 
 
 def _capacity(where: str, wanted: CapacityRequirements | None) -> dict[str, Amount]:

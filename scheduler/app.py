@@ -20,11 +20,12 @@ from kube.client import ApiClient
 from kube.errors import ClusterError
 from packing.mix import DemandMix
 from scheduler import tls
-from scheduler.assemble import System
+from scheduler.assemble import System, assemble
 from scheduler.connections import LimitedServer
 from scheduler.feed import Watches
 from scheduler.metrics import Gauges, Metrics
 from scheduler.running import Tasks, run
+from scheduler.scoresystem import ScoreSystem
 from scheduler.server import Extender, Probes
 from scheduler.settings import Settings
 from topology.errors import InvalidInputError
@@ -68,7 +69,7 @@ async def _serve(settings: Settings, mix: DemandMix | None, told: asyncio.Event)
     readiness = Readiness()
     context = None if settings.tls is None else tls.make_context(settings.tls)
     async with ApiClient(Access(settings.kubeconfig)) as client, asyncio.TaskGroup() as group:
-        system = System(settings, mix, client)
+        system = assemble(settings, mix, client)
         watches = readiness.watches = Watches(client, system.feed)
         metrics = Metrics(_gauges(system, watches, readiness))
         client.watch_calls(metrics.called)
@@ -95,12 +96,14 @@ async def _serve(settings: Settings, mix: DemandMix | None, told: asyncio.Event)
         tasks.stop()
 
 
-async def _prepare(system: System, watches: Watches, readiness: Readiness, tasks: Tasks, began_s: float) -> None:
+async def _prepare(
+    system: System | ScoreSystem, watches: Watches, readiness: Readiness, tasks: Tasks, began_s: float
+) -> None:
     """Compile while the lists come, then start what acts on the whole picture."""
     compiling = asyncio.create_task(asyncio.to_thread(system.compile))
     await watches.synced()
     await compiling
-    system.prepare()
+    await system.prepare()
     gc.collect()
     gc.freeze()  # what is there stays: collections need not look at it again
     for name, work in system.tasks():
@@ -135,7 +138,7 @@ class _Listener:
             await runner.cleanup()
 
 
-def _gauges(system: System, watches: Watches, readiness: Readiness) -> Gauges:
+def _gauges(system: System | ScoreSystem, watches: Watches, readiness: Readiness) -> Gauges:
     return Gauges(
         capacity=system.capacity,
         reservations=system.reservations,

@@ -36,7 +36,8 @@ from scheduler.ledger import Ledger
 from scheduler.metrics import Capacity
 from scheduler.portions import Portion
 from scheduler.reservations import PodUid, Reservations
-from scheduler.settings import Settings
+from scheduler.scoresystem import ScoreSystem
+from scheduler.settings import Mode, Settings
 from scheduler.settle import Settler
 from scheduler.special import SpecialClaims
 from scheduler.wakeup import Wakeup, WakeupSettings
@@ -47,6 +48,13 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 """How often what was promised and never fetched is given up, and what is unknown is looked after."""
+
+
+def assemble(settings: Settings, mix: DemandMix | None, client: ApiClient) -> System | ScoreSystem:
+    """Return the scheduler of the mode that is set. Raises InvalidInputError for a log that cannot be written."""
+    if settings.mode is Mode.SCORE:
+        return ScoreSystem(settings, mix, client)
+    return System(settings, mix, client)
 
 
 class Alone:
@@ -128,7 +136,7 @@ class System:
         """Compile what decides; for a thread, it takes seconds where nothing is cached."""
         compile_kernels()
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Do once what the first request would wait for: the cluster is known."""
         self.capacity()
 

@@ -98,6 +98,8 @@ class Settings:
             raise InvalidInputError(WHAT, "--driver", "give each driver once, such as gpu.dovetail.dev")
         if self.slack is not None and not 0 <= self.slack < float("inf"):
             raise InvalidInputError(WHAT, "--slack", "must be a number of GPUs, 0 or more")
+        if self.mode is Mode.SCORE:
+            self._check_score()
         if self.tls is None and not self.listen.is_loopback:
             raise InvalidInputError(
                 WHAT,
@@ -105,6 +107,18 @@ class Settings:
                 f"{self.listen} can be reached from outside: give --tls-cert, --tls-key and --client-ca, or listen on "
                 "127.0.0.1 in the Pod of kube-scheduler",
             )
+
+    def _check_score(self) -> None:
+        """Refuse what mode score would not heed."""
+        given = {
+            "--place-all": self.place_all,
+            "--lease": self.lease,
+            "--ignore-taint": self.ignored_taints,
+            "--decision-log": self.decision_log,
+        }
+        for flag, value in given.items():
+            if value:
+                raise InvalidInputError(WHAT, flag, "has no meaning in mode score, where kube-scheduler allocates")
 
     def public(self) -> dict[str, object]:
         """Return the settings as JSON values; there are no secrets among them."""

@@ -19,3 +19,26 @@ def tied_elsewhere(node: str) -> str:
 def no_longer_free(node: str) -> str:
     """Return why a pod that was not promised anything cannot be bound."""
     return f"dovetail: no devices free any more on node {node}; another node is chosen"
+
+
+NO_SHARES = (
+    "dovetail: devices that several claims may share are not used beside Kubernetes 1.36.0 and 1.36.1, whose scheduler "
+    "gives them away twice; update to 1.36.2 or later"
+)
+ONLY_SCORES = "dovetail: mode score binds nothing; remove bindVerb from the extender's configuration"
+
+
+def needs_match(claim: str, request: str, attribute: str) -> str:
+    """Return why a link wish is not served where kube-scheduler allocates."""
+    return (
+        f"dovetail: claim {claim}, request {request} requires links, which kube-scheduler does not know: "
+        f"add the constraint matchAttribute {attribute}"
+    )
+
+
+def no_least_bandwidth(claim: str, request: str) -> str:
+    """Return why a least bandwidth is not served where kube-scheduler allocates."""
+    return (
+        f"dovetail: claim {claim}, request {request} has minGBps, which no constraint can ask of kube-scheduler: "
+        "select the product instead"
+    )

@@ -19,10 +19,10 @@ from packing.dra.general import General, Predicted
 from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, Ask
 from packing.dra.placed import Names, Taken, are_free, devices_of, givens_of
-from packing.dra.translate import Combination, combinations, translate
+from packing.dra.translate import Combination, bits_of, combinations, selected, translate
 from packing.kernels.arrays import UNDECIDED, Flags
 from packing.memory import memory_of
-from packing.model import Demand
+from packing.model import Demand, NodeName
 from packing.place import Decision, place
 from packing.policy import Policy
 
@@ -93,6 +93,20 @@ class Allocator:
         return [
             (Allocation(node=fabric.nodes[node].name, claims=predicted.givens(node, names)), int(scores[node]))
             for node in order[scores[order] > UNDECIDED].tolist()
+        ]
+
+    def sharing(self, ask: Ask, among: Flags | None = None) -> list[NodeName]:
+        """Return the nodes where a request admits devices that may be allocated several times. Raises SelectorError."""
+        inventory = self._ledger.inventory
+        subs = [sub for claim in ask.claims for request in claim.requests for sub in request.alternatives]
+        return [
+            inventory.fabric.nodes[node].name
+            for node in np.flatnonzero(self._admitted(ask, among)).tolist()
+            if any(
+                inventory.layout(node).devices[bit].multiple
+                for sub in subs
+                for bit in bits_of(selected(inventory.layout(node), inventory.reach[node], sub))
+            )
         ]
 
     def _admitted(self, ask: Ask, among: Flags | None) -> Flags:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scheduler.settings import Address, LeaseName, Settings, TlsFiles, parse_address, parse_lease, parse_tls
+from scheduler.settings import Address, LeaseName, Mode, Settings, TlsFiles, parse_address, parse_lease, parse_tls
 from topology.errors import InvalidInputError
 
 OUTSIDE = Address("0.0.0.0", 1)
@@ -74,3 +75,17 @@ def test_what_configz_shows_has_no_key() -> None:
     assert "secret" not in text
     assert '"lease": "a/b"' in text
     assert '"listen": "0.0.0.0:1"' in text
+
+
+@pytest.mark.parametrize(
+    ("flag", "given"),
+    [
+        ("--place-all", {"place_all": True}),
+        ("--lease", {"lease": LeaseName("a", "b")}),
+        ("--ignore-taint", {"ignored_taints": frozenset({"k"})}),
+        ("--decision-log", {"decision_log": Path("log")}),
+    ],
+)
+def test_mode_score_says_what_it_would_not_heed(flag: str, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=f"{flag}: has no meaning in mode score"):
+        Settings(mode=Mode.SCORE, **given)
