@@ -38,15 +38,16 @@ def replay_and_print(
     *,
     backfill: bool,
     skip_bad: bool,
+    snapshot: bool = False,
 ) -> None:
-    """Replay under each policy, write `out`/result.json, print a row per policy."""
+    """Replay under each policy, write `out`/result.json, print a row per policy; `snapshot`: `cluster` is one."""
     from packing.policy import POLICIES
     from simulator.choices import parse_policies
     from simulator.replayrun import encode_replays, read_plan, run_replays
     from simulator.result import write_text
 
     names = parse_policies(policies, POLICIES)
-    plan = read_plan(cluster, workload, names, backfill=backfill, skip_bad=skip_bad)
+    plan = read_plan(cluster, workload, names, backfill=backfill, skip_bad=skip_bad, snapshot=snapshot)
     note_left_out(workload.name, plan.workload.rejected.count)
     with progress_bar(len(names)) as step:
         report = run_replays(plan, dovetail.__version__, step)

@@ -62,6 +62,10 @@ def simulate(
     openb: Annotated[Path | None, typer.Option(help="Folder with the openb trace: its nodes, pods, arrivals.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="With --openb: pod lists by name, or all.")] = None,
     cluster: Annotated[Path | None, typer.Option(help="For replay: cluster file (YAML).")] = None,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(help="For replay, instead of --cluster: of a real one (`dovetail snapshot`); what runs stays."),
+    ] = None,
     workload: Annotated[Path | None, typer.Option(help="For replay: jobs with times (CSV, also .gz).")] = None,
     backfill: Annotated[bool, typer.Option("--backfill", help="For replay: who fits may pass who waits.")] = False,
     policy: Annotated[list[str] | None, typer.Option(help="Policies, comma-separated, or all.")] = None,
@@ -91,18 +95,21 @@ def simulate(
     """
     policies = policy or ["dovetail,fgd"]
     if protocol is Protocol.REPLAY:
-        if cluster is None or workload is None:
-            raise typer.BadParameter("a replay takes --cluster and --workload")
+        onto = snapshot or cluster
+        if onto is None or workload is None or (snapshot is not None and cluster is not None):
+            raise typer.BadParameter("a replay takes --workload, and --cluster or --snapshot")
         given = _given(nodes=nodes, pods=pods, arrivals=arrivals, openb=openb, variant=variant)
         given += _given(seeds=seeds, objective=objective, placements=placements, jobs=jobs != 1, dask=dask)
         if given:
             raise typer.BadParameter(f"a replay has no {', '.join(given)}; that belongs to the fill protocol")
         from dovetail.replay_view import replay_and_print
 
-        replay_and_print(cluster, workload, policies, out, output, backfill=backfill, skip_bad=skip_bad)
+        replay_and_print(
+            onto, workload, policies, out, output, backfill=backfill, skip_bad=skip_bad, snapshot=snapshot is not None
+        )
         return
-    if cluster or workload or backfill:
-        raise typer.BadParameter("--cluster, --workload and --backfill go with --protocol replay")
+    if cluster or snapshot or workload or backfill:
+        raise typer.BadParameter("--cluster, --snapshot, --workload and --backfill go with --protocol replay")
     from simulator.objective import parse_objective
 
     objectives = [parse_objective(text) for text in objective or []]

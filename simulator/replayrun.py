@@ -13,6 +13,7 @@ from packing.model import Node
 from simulator.core import CoreCluster
 from simulator.engine import replay
 from simulator.inputs.cluster import read_cluster
+from simulator.inputs.running import Running
 from simulator.inputs.workload import Workload, read_workload
 from simulator.replay_result import ReplaySummary
 from simulator.result import InputFile, input_file
@@ -27,6 +28,8 @@ class ReplayPlan:
     """A workload on a cluster, replayed once per policy; `backfill` lets short jobs pass a blocked one."""
 
     nodes: tuple[Node, ...]
+    running: Running = ()
+    """What is there before and stays."""
     workload: Workload
     policies: tuple[str, ...]
     backfill: bool
@@ -63,13 +66,20 @@ class ReplayReport:
     schema: str = SCHEMA_NAME
 
 
-def read_plan(cluster: Path, workload: Path, policies: Sequence[str], *, backfill: bool, skip_bad: bool) -> ReplayPlan:
-    """Return the plan for a cluster file and a workload file. Raises InvalidInputError."""
-    nodes, jobs = read_cluster(cluster).nodes, read_workload(workload, skip_bad=skip_bad)
+def read_plan(
+    cluster: Path, workload: Path, policies: Sequence[str], *, backfill: bool, skip_bad: bool, snapshot: bool = False
+) -> ReplayPlan:
+    """Return the plan for a cluster file, or a snapshot of a real cluster, and a workload file.
+
+    Raises InvalidInputError.
+    """
+    nodes, running = _cluster(cluster, snapshot=snapshot)
+    jobs = read_workload(workload, skip_bad=skip_bad)
     if not len(jobs):
         raise InvalidInputError(str(workload), "", "holds no job; a replay needs at least one")
     return ReplayPlan(
         nodes=nodes,
+        running=running,
         workload=jobs,
         policies=tuple(policies),
         backfill=backfill,
@@ -77,11 +87,20 @@ def read_plan(cluster: Path, workload: Path, policies: Sequence[str], *, backfil
     )
 
 
+def _cluster(path: Path, *, snapshot: bool) -> tuple[tuple[Node, ...], Running]:
+    if not snapshot:
+        return read_cluster(path).nodes, ()
+    # Not on top: a planner without the extra `cluster` has no such packages.
+    from simulator.inputs.snapshot import read_snapshot
+
+    return read_snapshot(path)
+
+
 def run_replays(plan: ReplayPlan, version: str, progress: Callable[[], None]) -> ReplayReport:
     """Replay the workload once per policy; `progress` is called after each."""
     runs = []
     for policy in plan.policies:
-        cluster = CoreCluster(plan.nodes, plan.workload.counts(), policy)
+        cluster = CoreCluster(plan.nodes, plan.workload.counts(), policy, running=plan.running)
         result = replay(plan.workload, cluster, backfill=plan.backfill)
         edges, used, waiting = result.sampled(CURVE_POINTS)
         curve = ReplayCurve(
