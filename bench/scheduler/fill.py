@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +105,14 @@ async def _placed(client: LoadClient, namespace: str, trace: Trace) -> tuple[Pla
 
 
 def indices(claim: Manifest) -> tuple[int, ...]:
-    """Return the GPUs of an allocated claim, by index; of our driver's devices the name has it."""
+    """Return the GPUs of an allocated claim, by index."""
     results = claim.get("status", {}).get("allocation", {}).get("devices", {}).get("results", [])
-    found = [_GPU.match(result["device"]) for result in results]
+    return gpus_of(result["device"] for result in results)
+
+
+def gpus_of(devices: Iterable[str]) -> tuple[int, ...]:
+    """Return the GPUs that devices of our driver are, or are parts of."""
+    found = [_GPU.match(device) for device in devices]
     return tuple(sorted(int(each[1]) for each in found if each is not None))
 
 

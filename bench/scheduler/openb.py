@@ -28,7 +28,7 @@ from topology.modes import Sharing
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "openb"
 NODES = "openb_node_list_gpu_node.csv.gz"
-PODS = "openb_pod_list_default.csv.gz"
+PODS = "openb_pod_list_{}.csv.gz"
 ARRIVALS = "openb_arrivals_seeds42-51.npz"
 SHARES = "time-slicing.gpu.dovetail.dev"
 GPU_MEMORY_BYTES = 16 << 30
@@ -78,12 +78,12 @@ class Trace:
         return None if allocated is None else round(100 - allocated, 2)
 
 
-def trace(seed: int = 42, policy: str = "dovetail") -> Trace:
-    """Return the openb trace up to the arrival with which all demand of 100 % is there."""
+def trace(seed: int = 42, *, variant: str = "default", policy: str = "dovetail") -> Trace:
+    """Return the openb trace, one of its pod lists, up to the arrival with which all demand of 100 % is there."""
     return _read(
         FillSpec(
             nodes=EXAMPLES / NODES,
-            pods=EXAMPLES / PODS,
+            pods=EXAMPLES / PODS.format(variant),
             arrivals=EXAMPLES / ARRIVALS,
             policy=policy,
             seed=seed,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 from dovetail import sandbox_cmd_gpus as gpus
@@ -18,6 +19,7 @@ from sandbox import kustomize, podspec
 from sandbox.controlplane import ControlPlane, ControlPlaneOptions
 from sandbox.deployed import DeployedPod
 from sandbox.fakenodes import FakeNodes
+from sandbox.objects import Manifest
 
 DEFAULT, OURS = "default-scheduler", scheduler.NAME
 SCHEDULERS = (DEFAULT, OURS)
@@ -71,13 +73,7 @@ def running(
 @contextmanager
 def deployed(plane: ControlPlane, *flags: str) -> Iterator[DeployedPod]:
     """Run one replica of our scheduler from the manifests; `flags` are added to those of its extender."""
-    rendered = scheduler.manifests()
-    (extender,) = [
-        each
-        for each in podspec.workload(rendered)["spec"]["template"]["spec"]["containers"]
-        if each["name"] == EXTENDER
-    ]
-    extender["args"] += flags
+    rendered = with_flags(scheduler.manifests(), *flags)
     kustomize.apply(
         plane.kubeconfig, [each for each in kustomize.without_workloads(rendered) if each["kind"] not in POLICY]
     )
@@ -87,3 +83,12 @@ def deployed(plane: ControlPlane, *flags: str) -> Iterator[DeployedPod]:
         yield pod
     finally:
         pod.kill()
+
+
+def with_flags(rendered: Sequence[Manifest], *flags: str) -> list[Manifest]:
+    """Return manifests whose extender is given `flags` beside its own."""
+    changed = deepcopy(list(rendered))
+    containers = podspec.workload(changed)["spec"]["template"]["spec"]["containers"]
+    (extender,) = [each for each in containers if each["name"] == EXTENDER]
+    extender["args"] += flags
+    return changed
