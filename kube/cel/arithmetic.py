@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kube.cel.errors import SelectorFault
+from kube.cel.limits import affordable
 from kube.cel.values import INT_MAX, INT_MIN, LISTS, UINT_MAX, Duration, GrowingList, Timestamp, UInt, Value
 
 MIN_TIME, MAX_TIME = -62135596800 * 10**9, 253402300799 * 10**9 + 999_999_999
@@ -48,6 +49,8 @@ def checked_timestamp(nanos: int, offset_s: int = 0) -> Timestamp:
 def add(one: Value, two: Value) -> Value:
     """Return `one + two`; the growing list of a macro grows in place."""
     kind, other = type(one), type(two)
+    if kind in LISTS and other in LISTS:
+        affordable(len(one) + len(two))
     if kind is GrowingList and other in LISTS:
         one.extend(tuple(two))
         return one

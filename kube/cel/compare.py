@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from kube.cel.errors import SelectorFault
+from kube.cel.errors import CostExceeded, SelectorFault
 from kube.cel.types import Type
 from kube.cel.values import LISTS, Duration, Map, Optional, Timestamp, UInt, Value
 
 _NUMBERS = frozenset({int, UInt, float})
 _ORDERED = frozenset({bool, str, bytes, Duration})
 _OWN: dict[type, Callable[[Value, Value], bool]] = {}
+MAX_PAIRS = 1_000_000
 _2_63, _2_64 = float(2**63), float(2**64)
 
 
@@ -30,7 +31,7 @@ def equal(one: Value, two: Value) -> bool:
     if kind in _NUMBERS:
         return type(two) in _NUMBERS and _number_order(one, two) == 0
     if kind in LISTS:
-        return type(two) in LISTS and len(one) == len(two) and all(map(_not_unequal, one, two))
+        return type(two) in LISTS and len(one) == len(two) and _lists_equal(one, two)
     if isinstance(one, Map):
         return isinstance(two, Map) and _maps_equal(one, two)
     if kind is Timestamp:
@@ -46,6 +47,8 @@ def alike(one: Value, two: Value) -> bool:
     """Whether two values are equal; where they cannot be compared, they are not."""
     try:
         return equal(one, two)
+    except CostExceeded:
+        raise
     except SelectorFault:
         return False
 
@@ -55,10 +58,30 @@ def contains(values: Iterable[Value], wanted: Value) -> bool:
     return any(alike(wanted, value) for value in values)
 
 
+def _lists_equal(one: Sequence[Value], two: Sequence[Value]) -> bool:
+    """Compare lists of one length. They may share parts without end: more pairs than the cost limit are too many."""
+    pairs = list(zip(one, two, strict=True))
+    visited = 0
+    while pairs:
+        visited += 1
+        if visited > MAX_PAIRS:
+            raise CostExceeded(f"lists of more than {MAX_PAIRS} elements are compared")
+        left, right = pairs.pop()
+        if type(left) in LISTS and type(right) in LISTS:
+            if len(left) != len(right):
+                return False
+            pairs.extend(zip(left, right, strict=True))
+        elif not _not_unequal(left, right):
+            return False
+    return True
+
+
 def _not_unequal(one: Value, two: Value) -> bool:
     """Compare inside lists and maps, where cel-go takes "cannot be compared" for equal."""
     try:
         return equal(one, two)
+    except CostExceeded:
+        raise
     except SelectorFault:
         return True
 

@@ -12,6 +12,7 @@ from kube.cel.gotime import duration_of, timestamp_of, timestamp_text
 from kube.cel.types import Type
 from kube.cel.values import Duration, Timestamp, UInt, Value
 
+MAX_DIGITS = 25
 _INT = re.compile(r"[+-]?[0-9]+")
 _UINT = re.compile(r"[0-9]+")
 _D, _H = "[0-9](?:_?[0-9])*", "[0-9a-fA-F](?:_?[0-9a-fA-F])*"
@@ -24,6 +25,12 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 def _wrong(value: Value, wanted: str) -> SelectorFault:
     return SelectorFault(f"type conversion error from {value!r} to '{wanted}'")
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number, or one beyond 64 bits for more digits than those have."""
+    sign, shown = (-1 if digits[0] == "-" else 1), digits.lstrip("+-").lstrip("0")
+    return sign * (int(shown or "0") if len(shown) <= MAX_DIGITS else 10**MAX_DIGITS)
 
 
 def to_bool(text: str) -> bool:
@@ -44,7 +51,7 @@ def to_int(value: Value) -> int:
         case str():
             if not _INT.fullmatch(value):
                 raise _wrong(value, "int")
-            return checked_int(int(value))
+            return checked_int(_whole(value))
         case float():
             if not math.isfinite(value) or not -(2.0**63) < value < 2.0**63:
                 raise SelectorFault("integer overflow")
@@ -61,7 +68,7 @@ def to_uint(value: Value) -> UInt:
     if type(value) is str:
         if not _UINT.fullmatch(value):
             raise _wrong(value, "uint")
-        return checked_uint(int(value))
+        return checked_uint(_whole(value))
     if type(value) is float and (not math.isfinite(value) or not 0 <= value < 2.0**64):
         raise SelectorFault("unsigned integer overflow")
     return checked_uint(int(value))

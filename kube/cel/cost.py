@@ -33,16 +33,23 @@ def _traversal(args: Sequence[Value], _result: Value) -> int:
 
 
 def _traverse(value: Value) -> int:
-    kind = type(value)
-    if kind is str:
-        return int(len(value.encode(errors="replace")) * _TEXT)
-    if kind is bytes:
-        return int(len(value) * _TEXT)
-    if kind in LISTS:
-        return sum(map(_traverse, value))
-    if isinstance(value, Map):
-        return sum(_traverse(key) + _traverse(held) for key, held in value.items())
-    return 1
+    """Return the cost of visiting all of a value, or one above the limit: lists may share parts without end."""
+    total = 0
+    rest = [value]
+    while rest and total <= LIMIT:
+        part = rest.pop()
+        kind = type(part)
+        if kind is str:
+            total += int(len(part.encode(errors="replace")) * _TEXT)
+        elif kind is bytes:
+            total += int(len(part) * _TEXT)
+        elif kind in LISTS:
+            rest.extend(part)
+        elif isinstance(part, Map):
+            rest.extend(piece for entry in part.items() for piece in entry)
+        else:
+            total += 1
+    return total
 
 
 def _join(_args: Sequence[Value], result: Value) -> int:

@@ -10,6 +10,7 @@ from kube.cel.errors import SelectorFault
 from kube.cel.values import Duration, Timestamp
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+MAX_DIGITS = 19
 _PART = re.compile(r"([0-9]*)(\.[0-9]*)?([^0-9.]+)")
 _STAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})"
@@ -28,8 +29,10 @@ def duration_of(text: str) -> Duration:
         part = _PART.match(rest, at)
         if part is None or part[3] not in _UNITS or not (part[1] or (part[2] or "")[1:]):
             raise wrong
+        if len(part[1].lstrip("0")) > MAX_DIGITS:
+            raise wrong
         unit = _UNITS[part[3]]
-        total += int(part[1] or 0) * unit + _fraction((part[2] or "")[1:], unit)
+        total += int(part[1].lstrip("0") or 0) * unit + _fraction((part[2] or "")[1:], unit)
         if total > 2**63:
             raise wrong
         at = part.end()

@@ -9,7 +9,7 @@ from functools import lru_cache
 from kube.cel.checker import check, check_result
 from kube.cel.errors import SelectorFault, SelectorSyntaxError
 from kube.cel.frame import Eval, Frame
-from kube.cel.lib.quantity import Quantity
+from kube.cel.lib.quantity import of_nano as quantity
 from kube.cel.lib.semver import parse as parse_version
 from kube.cel.parser import parse
 from kube.cel.plan import plan
@@ -48,6 +48,9 @@ class Selector:
         self, driver: str, attributes: Mapping[str, Attribute], capacity: Mapping[str, int], *, multiple: bool
     ) -> tuple[bool, int]:
         """Return whether a device matches, and the cost of finding out in the API server's units."""
+        if self.reads is not None:  # the rest need not be turned into values
+            attributes = {name: attributes[name] for name in self.reads if name in attributes}
+            capacity = {name: capacity[name] for name in self.reads if name in capacity}
         frame = Frame((device_value(driver, attributes, capacity, multiple=multiple),))
         result = run(self._evaluate, frame)
         while type(result) is Optional and result.held:
@@ -87,8 +90,8 @@ def run(evaluate: Eval, frame: Frame) -> Value:
     """Evaluate. Raises SelectorFault, also for a cost above the limit."""
     try:
         result = evaluate(frame)
-    except RecursionError:
-        raise SelectorFault("the expression is nested too deeply") from None
+    except (RecursionError, MemoryError) as fault:
+        raise SelectorFault(f"the expression is too deep or too large: {type(fault).__name__}") from None
     frame.check()
     return result
 
@@ -101,17 +104,17 @@ def device_value(
         {
             "driver": driver,
             "allowMultipleAllocations": multiple,
-            "attributes": _domains(driver, {name: _value(name, one) for name, one in attributes.items()}),
-            "capacity": _domains(driver, {name: Quantity.of_nano(nano) for name, nano in capacity.items()}),
+            "attributes": _domains({name: _value(name, one) for name, one in attributes.items()}),
+            "capacity": _domains({name: quantity(nano) for name, nano in capacity.items()}),
         }
     )
 
 
-def _domains(driver: str, values: dict[str, Value]) -> Map:
+def _domains(values: dict[str, Value]) -> Map:
     domains: dict[str, dict[str, Value]] = {}
     for name, value in values.items():
-        domain, slash, own = name.partition("/")
-        domains.setdefault(domain if slash else driver, {})[own if slash else domain] = value
+        domain, _, own = name.partition("/")
+        domains.setdefault(domain, {})[own] = value
     return Map.of_strings({domain: Map.of_strings(held) for domain, held in domains.items()}, total=True)
 
 

@@ -115,7 +115,7 @@ _NUMERIC = frozenset({int, UInt, float})
 def _key(key: Value) -> Value:
     """Return what a key is kept under. Lists are no keys to cel-go: each is found under itself alone."""
     kind = type(key)
-    return key if kind is str else (kind, id(key) if kind is tuple else key)
+    return key if kind is str else (kind, id(key) if kind in LISTS else key)
 
 
 def _alike(key: Value) -> Iterator[Value]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kube.cel.convert import to_string
 from kube.cel.errors import SelectorFault
+from kube.cel.limits import affordable
 from kube.cel.values import LISTS, Duration, Map, Timestamp, UInt, Value, type_of
 
 PRECISION = 6
+_DIGITS = 4
 _CLAUSE = re.compile(r"(?:\.([0-9]*))?(.?)", re.DOTALL)
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _SPECIAL = ("NaN", "Infinity", "-Infinity")
@@ -20,7 +22,13 @@ Clause = Callable[[Value, int], str]
 
 def format_text(text: str, args: Sequence[Value]) -> str:
     """Fill in the clauses of a text. Raises SelectorFault."""
-    return "".join(clause if isinstance(clause, str) else _filled(clause, args) for clause in clauses(text, len(args)))
+    parts: list[str] = []
+    length = 0
+    for clause in clauses(text, len(args)):
+        parts.append(clause if isinstance(clause, str) else _filled(clause, args))
+        length += len(parts[-1])
+        affordable(length)
+    return "".join(parts)
 
 
 def clauses(text: str, given: int) -> list[str | tuple[int, str, int]]:
@@ -38,7 +46,7 @@ def clauses(text: str, given: int) -> list[str | tuple[int, str, int]]:
         match = _CLAUSE.match(text, percent + 1)
         assert match is not None
         precision, letter = match[1], match[2]
-        if letter not in _CLAUSES or not letter or precision == "":
+        if letter not in _CLAUSES or not letter or precision == "" or len(precision or "") > _DIGITS:
             raise SelectorFault(f"could not parse formatting clause {text[percent : match.end()]!r}")
         found.append((count, letter, PRECISION if precision is None else int(precision)))
         count += 1
@@ -59,14 +67,25 @@ def _wrong(clause: str, value: Value) -> SelectorFault:
 
 def _text(value: Value, _precision: int = 0) -> str:
     if type(value) in LISTS:
-        return f"[{', '.join(_inner(part) for part in value)}]"
+        return f"[{_joined(map(_inner, value))}]"
     if isinstance(value, Map):
         pairs = sorted(((_map_key(key), _inner(held)) for key, held in value.items()), key=lambda pair: pair[0])
-        return "{" + ", ".join(f"{key}:{held}" for key, held in pairs) + "}"
+        return "{" + _joined(f"{key}:{held}" for key, held in pairs) + "}"
     try:
         return to_string(value)
     except SelectorFault:
         raise _wrong("string", value) from None
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """Join the elements of a list; lists may share parts without end, so their text is bounded."""
+    found: list[str] = []
+    length = 0
+    for part in parts:
+        found.append(part)
+        length += len(part)
+        affordable(length)
+    return ", ".join(found)
 
 
 def _map_key(key: Value) -> str:

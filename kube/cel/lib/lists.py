@@ -10,6 +10,7 @@ from kube.cel.arithmetic import add, no_overload
 from kube.cel.compare import alike, contains, is_ordered, order
 from kube.cel.cost import LIMIT
 from kube.cel.errors import CostExceeded, SelectorFault
+from kube.cel.limits import affordable
 from kube.cel.values import LISTS, Duration, UInt, Value, type_of
 
 _COMPARABLE = ["int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"]
@@ -76,11 +77,16 @@ def _flatten(values: Value, depth: Value = 1) -> tuple[Value, ...]:
     if depth < 0:
         raise SelectorFault("level must be non-negative")
     found: list[Value] = []
-    for value in values:
-        if type(value) in LISTS and depth > 0:
-            found.extend(_flatten(value, depth - 1))
-        else:
+    open_lists = [iter(values)]
+    while open_lists:
+        for value in open_lists[-1]:
+            if type(value) in LISTS and len(open_lists) <= depth:
+                open_lists.append(iter(value))
+                break
             found.append(value)
+        else:
+            open_lists.pop()
+            affordable(len(found))
     return tuple(found)
 
 

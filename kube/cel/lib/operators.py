@@ -30,6 +30,8 @@ def _differ(one: Value, two: Value) -> bool:
     """Tell whether two values differ; those that cannot be compared do."""
     try:
         return not equal(one, two)
+    except CostExceeded:
+        raise
     except SelectorFault:
         return True
 

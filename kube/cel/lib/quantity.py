@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kube.cel.compare import register_equality
 from kube.cel.errors import SelectorFault
@@ -21,6 +22,8 @@ _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)")
 _DIGITS = 18
+MAX_TEXT = 4000
+"""Longest text that is taken for a quantity: Python refuses to read longer numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +35,19 @@ class Quantity(KubernetesValue):
     decimal: bool = False
     computed: bool = False
 
-    @classmethod
-    def of_nano(cls, nano: int) -> Quantity:
-        """Return the quantity of nano-units as the API server writes it: in the largest unit that is exact."""
-        scale = -9
-        while scale < 0 and nano % 1000 == 0:
-            nano, scale = nano // 1000, scale + 3
-        return cls(nano, scale, decimal=not INT_MIN <= nano <= INT_MAX)
+
+@lru_cache(maxsize=4096)
+def of_nano(nano: int) -> Quantity:
+    """Return the quantity of nano-units as the API server writes it: in the largest unit that is exact."""
+    scale = -9
+    while scale < 0 and nano % 1000 == 0:
+        nano, scale = nano // 1000, scale + 3
+    return Quantity(nano, scale, decimal=not INT_MIN <= nano <= INT_MAX)
 
 
 def parse(text: str) -> Quantity:
     """Read a quantity. Raises SelectorFault."""
-    found = _NUMBER.fullmatch(text)
+    found = _NUMBER.fullmatch(text) if len(text) <= MAX_TEXT else None
     if not text or found is None:
         raise SelectorFault(f"{text!r} is not a quantity")
     sign, whole, fraction = found[1], found[2] or "0", found[3] or ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kube.cel.compare import register_equality
 from kube.cel.errors import SelectorFault
@@ -26,6 +27,7 @@ class Semver(KubernetesValue):
         return (self.numbers, not self.before, self.before)
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Semver:
     """Read a version. Raises SelectorFault."""
     found = _PARTS.fullmatch(text)

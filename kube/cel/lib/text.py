@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kube.cel.errors import SelectorFault
 from kube.cel.lib.formatting import format_text
+from kube.cel.limits import affordable
 from kube.cel.values import Value
 
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
@@ -67,6 +68,8 @@ def _split(text: str, separator: str, limit: int = -1) -> tuple[str, ...]:
 
 
 def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
+    count = text.count(old)
+    affordable(len(text) + len(new) * (count if limit < 0 else min(count, limit)))
     return text.replace(old, new, max(limit, -1))
 
 
@@ -74,6 +77,7 @@ def _join(values: tuple[Value, ...], separator: str = "") -> str:
     for value in values:
         if type(value) is not str:
             raise SelectorFault(f"join: invalid input: {value!r}")
+    affordable(sum(map(len, values)) + len(separator) * len(values))
     return separator.join(values)
 
 

@@ -12,7 +12,7 @@ from kube.cel.gotime import EPOCH, local_time
 from kube.cel.signatures import TIME_PARTS
 from kube.cel.values import Duration, Timestamp, Value
 
-_NUMBER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,6}")
 
 _PARTS: dict[str, Callable[[datetime], int]] = {
     "getFullYear": lambda at: at.year,
