@@ -75,6 +75,17 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """Wait until the test opens it, then go on: the request stays on its way while the test does something else."""
+
+    opened: threading.Event = field(default_factory=threading.Event)
+
+    def open(self) -> None:
+        """Let the requests through that wait, and those that come."""
+        self.opened.set()
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """Cut the connection with a TCP reset."""
 
@@ -109,7 +120,7 @@ class Answer:
         }
 
 
-Action = Delay | Reset | Answer
+Action = Delay | Gate | Reset | Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +199,6 @@ class Faults:
             for armed in self._armed:
                 if armed.strikes(request):
                     acting.append(armed.fault)
-                    if not isinstance(armed.fault.action, Delay):
+                    if not isinstance(armed.fault.action, Delay | Gate):
                         break
         return acting

@@ -21,7 +21,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from sandbox.chaos.apirequest import ApiRequest, parse
-from sandbox.chaos.faults import Answer, Delay, Fault, Faults, Match
+from sandbox.chaos.faults import Answer, Delay, Fault, Faults, Gate, Match
 from sandbox.chaos.holding import HeldTooLongError, Holds
 from sandbox.connection import Connection
 
@@ -43,6 +43,7 @@ HOP_BY_HOP = frozenset(
     }
 )
 """Headers that concern one connection only (RFC 9110, 7.6.1)."""
+GATE_EVERY_S = 0.01
 RETRIED = frozenset({"PUT", "DELETE"})
 """Methods that aiohttp silently sends again when a reused connection turns out dead, and that change something."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -177,6 +178,9 @@ async def _suffered(record: Record, *, forwarded: bool) -> Answer | None:
         match fault.action:
             case Delay(seconds=seconds):
                 await (asyncio.Future() if math.isinf(seconds) else asyncio.sleep(seconds))
+            case Gate(opened=opened):
+                while not opened.is_set():
+                    await asyncio.sleep(GATE_EVERY_S)
             case Answer() as answer:
                 return answer
             case _:
@@ -205,6 +209,7 @@ def _reset(request: web.BaseRequest) -> None:
     if transport is None:
         return
     connection = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    if connection is not None:  # else the client has gone in this moment
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     transport.abort()

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import yaml
 
 from sandbox import objects, tools
 from sandbox.api import Api, ApiFault, Conflict, Manifest
-from sandbox.chaos.faults import Answer, Delay, Fault, Match, Reset
+from sandbox.chaos.faults import Answer, Delay, Fault, Gate, Match, Reset
 from sandbox.chaos.proxy import ApiProxy
 from sandbox.controlplane import ControlPlane
 from sandbox.pytest_plugin import had_or_skipped
@@ -155,6 +156,25 @@ def test_a_delayed_request_takes_at_least_so_long(testbed: Testbed, proxy: ApiPr
         start = time.monotonic()
         through.get(stored)
         assert time.monotonic() - start >= 0.3
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+def test_a_request_waits_at_a_gate_until_it_is_opened(
+    testbed: Testbed, proxy: ApiProxy, through: Api, forwarded: bool
+) -> None:
+    gate = Gate()
+    with (
+        proxy.fault(Fault(match=ours(testbed, "create"), action=gate, forwarded=forwarded)) as armed,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        created = beside.submit(through.create, config_map(testbed))
+        wait_for("the request to wait", lambda: armed.acted == 1 or NotYet("none"))
+        if forwarded:
+            testbed.api.wait(config_map(testbed), lambda _: True)
+        assert (testbed.api.find(config_map(testbed)) is not None) == forwarded
+        assert not created.done()
+        gate.open()
+        assert created.result(LONG_S)["metadata"]["name"] == "one"
 
 
 def test_held_watches_get_their_events_when_the_block_ends(testbed: Testbed, proxy: ApiProxy) -> None:
