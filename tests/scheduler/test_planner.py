@@ -91,9 +91,11 @@ def test_claims_and_slices_lead_to_the_decisions_of_the_planner(
 def test_real_pods_go_where_the_planner_says(testbed: Testbed, allocate: list[Manifest], tmp_path: Path) -> None:
     """Whole GPUs, shares, models and pods without GPUs, until some find no place; through a real kube-scheduler."""
     whole = openb.trace(variant="gpuspec33")
-    trace = openb.reduced(whole, tmp_path, nodes=30, pods=250)
+    trace = openb.reduced(whole, tmp_path, nodes=20, pods=170)
     testbed.add_nodes(*map(openb.node_manifest, trace.nodes))
-    testbed.create(*(each for node in trace.nodes for each in openb.slice_manifests(node)), *classes(allocate))
+    testbed.create(*(each for node in trace.nodes for each in openb.slice_manifests(node)))
+    for each in classes(allocate):
+        testbed.api.apply(each)
     ours = run(testbed.control_plane, with_flags(allocate, *fill.flags(trace)))
     try:
         found = fill.filled(testbed.control_plane.kubeconfig, testbed.namespace, OURS, trace)
