@@ -22,6 +22,7 @@ from scheduler.locks import Locks
 from scheduler.reservations import PodUid
 from scheduler.seams import Writes
 from scheduler.special import Promise, SpecialClaims
+from scheduler.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,12 @@ class BindSettings:
     """A write that has less than this is not begun."""
     binding_settles_s: float = 20.0
     """A Binding without an answer that does not show after so long has not landed."""
+    at_once: int = 32
+    """Pods whose writes are under way; others wait for their turn."""
+    most: int = 96
+    """Pods under way or waiting before `filter` lets kube-scheduler wait: more would not end within `answer_s`."""
+    patience_s: float = 2.0
+    """So long `filter` waits at most."""
 
 
 class Binder:
@@ -79,6 +86,7 @@ class Binder:
         self.clock = clock
         self.settings = settings
         self.locks = Locks()
+        self.turns = Turns(settings.at_once, settings.most)
         self.closed = False
         self.unbound: dict[PodUid, float] = {}
         """Pods whose Binding got no answer, and when that was."""
@@ -92,6 +100,10 @@ class Binder:
             task = self._running[key] = asyncio.create_task(self._run(namespace, name, PodUid(uid), NodeName(node)))
             task.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(task)
+
+    async def room(self) -> None:
+        """Wait, for a while, until the pods on their way are not too many."""
+        await self.turns.room(self.settings.patience_s)
 
     async def complete(self, pod: Pod) -> str:
         """Give a pod that has a node already the devices it lacks there. Returns why it cannot, empty for success."""
@@ -128,7 +140,7 @@ class Binder:
 
     async def _run(self, namespace: str, name: str, uid: PodUid, node: NodeName) -> str:
         until = self.clock() + self.settings.answer_s
-        async with self.locks.of(uid):
+        async with self.turns.one(), self.locks.of(uid):
             try:
                 pod = await self._pod(namespace, name, uid, until)
                 if pod.spec.node_name == node:

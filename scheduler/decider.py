@@ -136,6 +136,11 @@ class Decider:
         assert self.binder is not None, "the binder is set before requests are answered"
         return await self.binder.bind(order.pod_namespace, order.pod_name, order.pod_uid, order.node)
 
+    async def room(self) -> None:
+        """Wait, for a while, where so many pods are being bound that another one would only wait."""
+        if self.binder is not None:
+            await self.binder.room()
+
     def preempt(self, asked: PreemptionArgs) -> Mapping[str, Victims]:
         """Return the nodes where evicting the victims would free the devices."""
         try:

@@ -36,7 +36,7 @@ PATH_SHOWN = 200
 
 
 class Verbs(Protocol):
-    """Who decides. Only `bind` waits for anything: the others see and leave one state of the cluster."""
+    """Who decides. Only `bind` and `room` wait for anything: the others see and leave one state of the cluster."""
 
     def filter(self, asked: ExtenderArgs) -> FilterResult:
         """Decide, reserve and return the chosen node; all nodes for a pod that asks for no device."""
@@ -48,6 +48,10 @@ class Verbs(Protocol):
 
     async def bind(self, order: BindingArgs) -> str:
         """Write the claims and the binding. Returns why it failed, nothing for success."""
+        ...
+
+    async def room(self) -> None:
+        """Wait, for a while, where another decision would only make a queue longer."""
         ...
 
     def preempt(self, asked: PreemptionArgs) -> Mapping[str, Victims]:
@@ -141,6 +145,7 @@ class Extender:
 
     async def _filter(self, body: bytes) -> bytes:
         asked = wire_read.read_args(body)
+        await self._verbs.room()
         result = self._verbs.filter(asked)
         self._metrics.decided(_outcome(asked, result), _reason(result))
         return wire.write_filter(result, asked)

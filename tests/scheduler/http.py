@@ -56,6 +56,9 @@ class FirstNode:
         self.bound.append(order)
         return "pod is gone" if order.pod_name == "gone" else ""
 
+    async def room(self) -> None:
+        pass
+
     def preempt(self, asked: PreemptionArgs) -> Mapping[str, Victims]:
         return {node: each for node, each in asked.victims.items() if each.uids}
 
