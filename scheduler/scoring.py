@@ -116,6 +116,9 @@ class Scorer:
         """Refuse: kube-scheduler binds."""
         return texts.ONLY_SCORES
 
+    async def room(self) -> None:
+        """Never wait: nothing is written here."""
+
     def preempt(self, asked: PreemptionArgs) -> Mapping[str, Victims]:
         """Leave evictions as they are proposed."""
         return asked.victims
