@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.scheduler import meters, openb
 from bench.scheduler.inorder import ahead, in_order
 from bench.scheduler.openb import Trace
-from bench.scheduler.rig import EXTENDER, OURS, WRITERS, deployed
+from bench.scheduler.rig import OUR_EXTENDER, OURS, WRITERS, Rig, deployed
 from sandbox.controlplane import ControlPlane, ControlPlaneOptions
 from sandbox.fakenodes import FakeNodes
 from sandbox.load.client import LoadClient
@@ -116,26 +116,37 @@ def gpus_of(devices: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted(int(each[1]) for each in found if each is not None))
 
 
-def measured(trace: Trace) -> tuple[Filled, dict[str, float]]:
-    """Run a trace on a control plane of its own; also returns what the extender used (S5)."""
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a run took (S5)."""
+
+    ready_mib: float
+    """Memory of the extender before the first pod."""
+    peak_mib: float
+    end_mib: float
+    cpu_s: Mapping[str, float]
+    """Processor time by program, from the first pod to the last."""
+
+
+def measured(trace: Trace) -> tuple[Filled, Costs]:
+    """Run a trace on a control plane of its own."""
     options = ControlPlaneOptions(default_scheduler=False, node_grace_s=NODE_GRACE_S)
     with ControlPlane.start(options) as plane:
         populate(plane, trace)
         with deployed(plane, *flags(trace)) as pod:
-            pid = plane.programs.status()[f"{pod.name}-{EXTENDER}"].pid
-            assert pid is not None, "it is ready"
-            before_s, ready_mib = meters.used_s(pid), meters.resident_mib(pid)
+            pids = Rig(plane, pod).pids()
+            extender = pids[OUR_EXTENDER]
+            ready_mib, before_s = meters.resident_mib(extender), _used_s(pids)
             found = filled(plane.kubeconfig, "default", OURS, trace)
-            used = {
-                "ready MiB": ready_mib,
-                "peak MiB": meters.peak_mib(pid),
-                "end MiB": meters.resident_mib(pid),
-                "CPU ms per pod": (meters.used_s(pid) - before_s) / len(trace) * 1e3,
-            }
-    return found, used
+            used_s = {name: used - before_s[name] for name, used in _used_s(pids).items()}
+            return found, Costs(ready_mib, meters.peak_mib(extender), meters.resident_mib(extender), used_s)
 
 
-def report(found: Filled, used: Mapping[str, float]) -> None:
+def _used_s(pids: Mapping[str, int]) -> dict[str, float]:
+    return {"this program": time.process_time()} | {name: meters.used_s(pid) for name, pid in pids.items()}
+
+
+def report(found: Filled, costs: Costs) -> None:
     """Print the figure beside the planner's, and which placements differ."""
     count, differing = len(found.trace), found.differing()
     print(f"{len(found.trace.nodes)} nodes, {count} pods in {found.took_s:.0f} s: {count / found.took_s:.1f} pods/s")
@@ -143,7 +154,10 @@ def report(found: Filled, used: Mapping[str, float]) -> None:
     failed = [sum(not each.node for each in side) for side in (found.placed, found.planned)]
     print(f"failed: cluster {failed[0]}, planner {failed[1]}; placements that differ: {len(differing)}")
     print(*(line(found, at) for at in differing[:TOLD]), sep="\n", end="\n" if differing else "")
-    print("extender: " + ", ".join(f"{name} {value:.1f}" for name, value in used.items()))
+    memory = f"{costs.ready_mib:.0f} before, {costs.peak_mib:.0f} at most, {costs.end_mib:.0f} at the end"
+    print(f"extender, MiB: {memory}")
+    by_use = sorted(costs.cpu_s.items(), key=lambda item: -item[1])
+    print("CPU ms per pod: " + ", ".join(f"{name} {used_s / count * 1e3:.1f}" for name, used_s in by_use))
     for title, texts in (("refused", found.refusals), ("tried again", found.troubles)):
         print(*(f"{title} {times} x {text}" for text, times in Counter(texts).most_common(3)), sep="\n")
 

@@ -29,7 +29,7 @@ WHOLE_GPUS, DIVIDED_GPUS = (1, 34), (1, 36)
 REQUESTS_PER_S = 500
 """As in the manifests."""
 WRITERS = 16
-EXTENDER = "extender"
+EXTENDER, OUR_EXTENDER = "extender", "our extender"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Rig:
 
     def pids(self) -> dict[str, int]:
         """Return the processes of control plane and schedulers by a short name."""
-        names = {f"{self.pod.name}-kube-scheduler": "our kube-scheduler", f"{self.pod.name}-extender": "our extender"}
+        names = {f"{self.pod.name}-kube-scheduler": "our kube-scheduler", f"{self.pod.name}-{EXTENDER}": OUR_EXTENDER}
         names["kube-scheduler"] = DEFAULT
         found = self.plane.programs.status().items()
         return {names.get(name, name): each.pid for name, each in found if each.pid is not None}

@@ -109,8 +109,8 @@ def test_real_pods_go_where_the_planner_says(testbed: Testbed, allocate: list[Ma
 @pytest.mark.soak
 @pytest.mark.cluster
 def test_p7_the_openb_trace_fills_a_cluster_as_planned() -> None:
-    found, used = fill.measured(openb.trace())
-    fill.report(found, used)
+    found, costs = fill.measured(openb.trace())
+    fill.report(found, costs)
     assert found.differing() == []
     assert found.pct is not None
     assert found.pct == found.planned_pct
