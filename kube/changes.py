@@ -69,14 +69,14 @@ class Around:
 
 
 def profiles_of(shapes: Iterable[PoolShape]) -> tuple[str, ...]:
-    """Return the profiles that partitions have, the largest first: by memory, then by name."""
-    sizes: dict[str, int] = {}
+    """Return the profiles that partitions have, the largest first: by memory, by multiprocessors, then by name."""
+    sizes: dict[str, tuple[int, ...]] = {}
     for shape in shapes:
         for device in shape.devices:
             if device.part is not None and device.part.profile:
-                memory = device.capacity.get("memory")
-                sizes[device.part.profile] = memory.value if memory else 0
-    return tuple(sorted(sizes, key=lambda name: (-sizes[name], name)))
+                amounts = (device.capacity.get(name) for name in ("memory", "multiprocessors"))
+                sizes[device.part.profile] = tuple(-each.value if each else 0 for each in amounts)
+    return tuple(sorted(sizes, key=lambda name: (sizes[name], name)))
 
 
 def changes(claim: ResourceClaim, ask: ClaimAsk, around: Around) -> Iterator[Change]:

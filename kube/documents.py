@@ -16,6 +16,9 @@ from topology.errors import InvalidInputError
 
 Json = dict[str, Any]
 
+MAX_LISTS = 8
+"""Lists inside each other."""
+
 
 def read_documents(content: bytes, source: str) -> list[object]:
     """Return the documents of a file: what starts like JSON is JSON, everything else YAML of at most 1 MiB.
@@ -38,7 +41,7 @@ def stored_objects(documents: Iterable[object], source: str) -> Iterator[tuple[s
     Raises InvalidInputError for what is no object of the Kubernetes API.
     """
     for document in documents:
-        yield from _stored(document, source, "")
+        yield from _stored(document, source)
 
 
 def _json(content: bytes, source: str) -> object:
@@ -51,7 +54,7 @@ def _json(content: bytes, source: str) -> object:
         raise InvalidInputError(source, "", f"is not JSON: {error}") from error
 
 
-def _stored(document: object, source: str, kind: str) -> Iterator[tuple[str, Json]]:
+def _stored(document: object, source: str, kind: str = "", depth: int = 0) -> Iterator[tuple[str, Json]]:
     """Yield what is in a document. Items of a PodList do not say that they are pods."""
     if not isinstance(document, Mapping):
         problem = f"is {type(document).__name__}, not an object or a List of the Kubernetes API"
@@ -62,10 +65,10 @@ def _stored(document: object, source: str, kind: str) -> Iterator[tuple[str, Jso
     if not said.endswith("List"):
         yield said, dict(document)
         return
-    if kind:
-        raise InvalidInputError(source, "kind", "is a list inside a list; put its items into the outer one")
+    if depth == MAX_LISTS:
+        raise InvalidInputError(source, "kind", f"is the {MAX_LISTS + 1}th list inside a list; put its items into one")
     items = document.get("items") or ()
     if not isinstance(items, list | tuple):
         raise InvalidInputError(source, "items", f"is {type(items).__name__}; must be a list of objects")
     for at, item in enumerate(items):
-        yield from _stored(item, f"{source} items[{at}]", said.removesuffix("List") or "")
+        yield from _stored(item, f"{source} items[{at}]", said.removesuffix("List"), depth + 1)
