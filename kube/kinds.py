@@ -83,6 +83,8 @@ TAINT_RULES = Kind(
 )
 """Served from 1.37 on as v1, in 1.36 as v1beta2, before as v1alpha3, and in none of them by default: ask discovery."""
 LEASES = Kind(name="Lease", plural="leases", type=objects.Lease, group="coordination.k8s.io")
+EVENTS = Kind(name="Event", plural="events", type=object)
+"""Written, never read."""
 
 KINDS: dict[str, Kind[object]] = {
     kind.name: kind for kind in (NODES, NAMESPACES, PODS, SLICES, CLASSES, CLAIMS, TEMPLATES, TAINT_RULES, LEASES)

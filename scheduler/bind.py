@@ -16,7 +16,7 @@ from kube.errors import ClusterError, ConflictError, NotFoundError
 from kube.objects import Pod
 from packing.model import NodeName
 from scheduler.claimwriter import ClaimWriter, Written, is_unknown
-from scheduler.faults import BindFault, FinalFault, UnknownFault
+from scheduler.faults import BindFault, FinalFault, NoLongerFree, UnknownFault
 from scheduler.ledger import Ledger
 from scheduler.locks import Locks
 from scheduler.reservations import PodUid
@@ -116,6 +116,8 @@ class Binder:
                 async with self.locks.all(claims):
                     for claim in sorted(claims):
                         await self.claims.bring(claim, pod, node, lambda: self.window(until))
+            except NoLongerFree:
+                return "no devices free on that node"
             except FinalFault as fault:
                 return fault.text
             finally:

@@ -80,7 +80,7 @@ class Sight:
     def named_claims(self) -> frozenset[tuple[str, str]]:
         """Return the claims that pods name which are not over."""
         pods = (pod for pod in self.view.pods.values() if not pod.over)
-        return frozenset((pod.metadata.namespace, name) for pod in pods for name in _names(pod))
+        return frozenset((pod.metadata.namespace, name) for pod in pods for name in names_of(pod))
 
     def is_stuck(self, claim: ResourceClaim, named: Collection[tuple[str, str]]) -> bool:
         """Whether a claim of ours holds devices that no pod will come to use."""
@@ -109,7 +109,7 @@ class Sight:
             return False
         if pod.metadata.deletion_timestamp is not None:
             return False
-        claims = (self.view.claim(pod.metadata.namespace, name) for name in _names(pod))
+        claims = (self.view.claim(pod.metadata.namespace, name) for name in names_of(pod))
         return any(claim is not None and not _serves(claim, pod.spec.node_name) for claim in claims)
 
     def doubled(self) -> Iterator[Doubled]:
@@ -163,7 +163,8 @@ def _serves(claim: ResourceClaim, node: str) -> bool:
     return single_node(claim.status.allocation.node_selector) in {"", node}
 
 
-def _names(pod: Pod) -> list[str]:
+def names_of(pod: Pod) -> list[str]:
+    """Return the names of a pod's claims, as far as they exist."""
     special = pod.status.extended_resource_claim_status
     names = [name for _, name in claim_names(pod) if name]
     return names + ([special.resource_claim_name] if special is not None else [])

@@ -15,14 +15,15 @@ from kube.objects import Pod, ResourceClaim
 from packing.dra.model import ClaimUid
 from scheduler.bind import Binder
 from scheduler.faults import BindFault
-from scheduler.findings import Bare, Doubled, Finding, Leftover, Sight, Stuck
+from scheduler.findings import Bare, Doubled, Finding, Leftover, Sight, Stuck, names_of
 from scheduler.reservations import PodUid
 from scheduler.view import reserved_pods
 
 log = logging.getLogger(__name__)
 
-DOUBLE, BARE = "DeviceInTwoClaims", "NoDevices"
+DOUBLE, BARE, RELEASED = "DeviceInTwoClaims", "NoDevices", "ClaimReleased"
 """Reasons of events."""
+FENCE = "another scheduler allocates these devices: apply the admission policy of manifests/scheduler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,12 @@ class Janitor:
             if claim is None or reserved_pods(claim) != pods or not sight.is_stuck(claim, sight.named_claims()):
                 return
             self.ledger.view.answered(await self.writes.release(claim, pods, timeout_s=self._window()))
-            log.info("released claim=%s/%s", claim.metadata.namespace, claim.metadata.name)
+        name = f"{claim.metadata.namespace}/{claim.metadata.name}"
+        log.info("released claim=%s", name)
+        text = f"claim {name} had devices where the pod cannot go; they are free again, and others are chosen"
+        for pod in (self.ledger.view.pods.get(PodUid(each)) for each in pods):
+            if pod is not None:
+                await self.writes.event(pod, RELEASED, text, timeout_s=self._window())
 
     async def _unfinalize(self, uid: ClaimUid) -> None:
         async with self.binder.locks.of(uid):
@@ -110,25 +116,46 @@ class Janitor:
             return
         problem = await self.binder.complete(pod)
         if problem:
-            await self._delete(pod, BARE, f"the pod has a node and no devices there, and they cannot be had: {problem}")
+            claims = ", ".join(names_of(pod))
+            text = (
+                f"the pod is on node {pod.spec.node_name} without devices for claim {claims}: {problem}. "
+                "It is deleted; make it again without spec.nodeName, so that its devices are chosen with the node"
+            )
+            await self._delete(pod, BARE, text)
 
     async def _part(self, finding: Doubled) -> None:
         """Delete the pods that came later, if none of them runs, as the API server has it now."""
         claim = None if finding.loser is None else self.ledger.view.claims.get(finding.loser)
         if claim is None:
-            log.error("device in two claims whose pods run device=%s", "/".join(finding.device))
+            await self._tell_running(finding)
             return
         fresh = await self.writes.read_claim(claim.metadata.namespace, claim.metadata.name, timeout_s=self._window())
         if fresh.metadata.uid != claim.metadata.uid or not _has(fresh, finding):
             self.ledger.view.answered(fresh)
             return
         pods = [self.ledger.view.pods.get(PodUid(uid)) for uid in reserved_pods(fresh)]
-        name = "/".join(finding.device)
+        text = f"{self._doubled(finding)}; this pod came later and is deleted, its controller makes it again; {FENCE}"
         for pod in pods:
             if pod is not None and pod.metadata.deletion_timestamp is None:
-                await self._delete(pod, DOUBLE, f"device {name} was given to two claims; the pod that came later goes")
+                await self._delete(pod, DOUBLE, text)
         if not pods:
             self.ledger.view.answered(await self.writes.release(fresh, (), timeout_s=self._window()))
+
+    async def _tell_running(self, finding: Doubled) -> None:
+        """Kill nobody's work; say what is wrong, to all whom it concerns."""
+        text = f"{self._doubled(finding)}, and their pods run; delete one of the pods; {FENCE}"
+        for claim in self._holders(finding):
+            for uid in reserved_pods(claim):
+                pod = self.ledger.view.pods.get(PodUid(uid))
+                if pod is not None and not pod.over:
+                    await self.writes.event(pod, DOUBLE, text, timeout_s=self._window())
+
+    def _holders(self, finding: Doubled) -> list[ResourceClaim]:
+        return [claim for claim in self.ledger.view.claims.values() if _has(claim, finding)]
+
+    def _doubled(self, finding: Doubled) -> str:
+        names = sorted(f"{claim.metadata.namespace}/{claim.metadata.name}" for claim in self._holders(finding))
+        return f"device {'/'.join(finding.device)} is in two claims, {' and '.join(names)}"
 
     async def _delete(self, pod: Pod, reason: str, text: str) -> None:
         now = await self.writes.read_pod(pod.metadata.namespace, pod.metadata.name, timeout_s=self._window())

@@ -110,7 +110,7 @@ class Writes(Protocol):
         ...
 
     async def event(self, pod: Pod, reason: str, text: str, *, timeout_s: float) -> None:
-        """Tell the pod's owner in an event of type Warning."""
+        """Tell the pod's owner in an event of type Warning. Never raises: an event stops nothing."""
         ...
 
 

@@ -6,6 +6,8 @@ A patch carries what it changes alone, so that fields of newer servers, which we
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -15,6 +17,7 @@ from kube.decoding import decoder
 from kube.errors import UnavailableError
 from kube.kinds import CLAIMS, LEASES, PODS
 from kube.objects import Lease, Pod, ResourceClaim
+from scheduler.events import Events
 from scheduler.settings import LeaseName
 from scheduler.view import FINALIZER
 
@@ -26,6 +29,7 @@ class ApiWrites:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
+        self._events = Events(client, clock=time.monotonic, instance=socket.gethostname())
 
     async def read_claim(self, namespace: str, name: str, *, timeout_s: float) -> ResourceClaim:
         """Return a claim as it is now."""
@@ -94,7 +98,8 @@ class ApiWrites:
         await _within(timeout_s, call)
 
     async def event(self, pod: Pod, reason: str, text: str, *, timeout_s: float) -> None:
-        """Tell the pod's owner."""
+        """Tell the pod's owner; an event that cannot be written is logged."""
+        await self._events.warn(pod, reason, text, timeout_s=timeout_s)
 
     async def _patch(
         self, claim: ResourceClaim, metadata: Mapping[str, Any], status: Mapping[str, Any] | None, timeout_s: float

@@ -72,6 +72,9 @@ def test_a_claim_whose_node_is_gone_is_released_and_the_pod_goes_elsewhere() -> 
     assert story.found() == {Stuck}
     story.after(21)
     assert devices_of(story.api.claims["p-0"]) == ()
+    assert story.api.events == [
+        "p: ClaimReleased: claim ns/p-0 had devices where the pod cannot go; they are free again, and others are chosen"
+    ]
     (other,) = story.filter(pod, *story.nodes).node_names
     assert run(story.bind(pod, other)) == ""
 
@@ -151,6 +154,8 @@ def test_of_two_running_pods_none_is_killed() -> None:
     double(story, phases=("Running", "Running"))
     story.after(3)
     assert sorted(story.api.pods) == ["p0", "p1"]
+    told = {event.split(":")[0] for event in story.api.events if "is in two claims, ns/p0-0 and ns/p1-0" in event}
+    assert told == {"p0", "p1"}
 
 
 def test_a_bound_pod_without_devices_gets_them() -> None:

@@ -52,6 +52,7 @@ ALLOCATES = {
     ("pods/binding", "create"),
     ("pods/status", "patch"),
     ("events", "create"),
+    ("events", "patch"),
     ("resourceclaims", "get"),
     ("resourceclaims", "patch"),
     ("resourceclaims", "create"),
