@@ -8,6 +8,7 @@ import msgspec
 
 from kube.objects import ResourceClaimConsumerReference
 from scheduler.wire import PreemptionArgs, Victims
+from tests.scheduler.modelapi import devices_of
 from tests.scheduler.story import NODES, Story, run
 
 
@@ -137,3 +138,35 @@ def test_a_nominated_pod_waits_for_the_claims_of_its_victims() -> None:
     late = msgspec.structs.replace(late, status=status)
     victims = {places[1]: Victims((pods[1].metadata.uid,))}
     assert story.replica.decider.preempt(PreemptionArgs(pod=late, victims=victims)) == {}
+
+
+def test_t02_devices_of_a_pod_that_was_deleted_by_force_stay_in_use_until_its_claim_lets_go() -> None:
+    """A pod that is gone from the API may still run on its node; the claim is what says."""
+    story = Story()
+    for at in range(4):
+        story.place(story.pod(f"p{at}"))
+    story.hear()
+    late = story.pod("late")
+    story.api.remove_pod("p0")
+    story.hear()
+    assert story.filter(late).node_names == ()
+    story.api.collect()
+    story.hear()
+    assert len(story.filter(late).node_names) == 1
+
+
+def test_t03_a_client_that_deletes_every_pod_by_force_gets_no_device_twice() -> None:
+    story = Story()
+    placed = 0
+    for at in range(60):
+        pod = story.pod(f"p{at}")
+        for node in story.filter(pod).node_names:
+            assert run(story.bind(pod, node)) == ""
+            placed += 1
+        story.api.remove_pod(pod.metadata.name)
+        if at % 7 == 0:
+            story.api.collect()  # the claim controller comes late
+        story.hear()
+        given = [device for claim in story.api.claims.values() for device in devices_of(claim)]
+        assert len(given) == len(set(given))
+    assert placed > 20

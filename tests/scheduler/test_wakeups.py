@@ -1,7 +1,8 @@
 """A pod that waits for devices is tried again when there are some, and not only when kube-scheduler looks by itself.
 
 It does so after 5 minutes (k8s.io/kubernetes, pkg/scheduler/backend/queue, DefaultPodMaxInUnschedulablePodsDuration):
-whoever is bound within the time that these tests wait was woken.
+whoever is bound within the time that these tests wait was woken. T34: pods that an extender rejected waited that long
+(k/k #122019).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def test_a_new_slice_wakes_who_waits_for_its_devices(testbed: Testbed, waiting: 
     testbed.api.wait(waiting, objects.is_running, timeout_s=WOKEN_S)
 
 
-def test_a_freed_claim_wakes_who_waits_for_its_devices(testbed: Testbed, waiting: Manifest) -> None:
+def test_t34_a_freed_claim_wakes_who_waits_for_its_devices(testbed: Testbed, waiting: Manifest) -> None:
     testbed.create(one_gpu())
     testbed.api.wait(waiting, objects.is_running, timeout_s=WOKEN_S)
     testbed.api.create(objects.claim(testbed.namespace, "next", DRIVER))
