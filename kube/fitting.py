@@ -178,7 +178,8 @@ class Fitter:
 
 def allocation_of(claim: ResourceClaim) -> Json:
     """Return the allocation of a claim as JSON values, as far as it is decoded; what is empty is left out."""
-    return dict(_plain(msgspec.to_builtins(claim.status.allocation)) or {})
+    # The shared empty map is no plain dictionary.
+    return dict(_plain(msgspec.to_builtins(claim.status.allocation, enc_hook=dict)) or {})
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
