@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.scheduler import counters as partitions
 from bench.scheduler import fill as filling
 from bench.scheduler import openb
 from bench.scheduler import pairs as linked
@@ -29,6 +30,16 @@ def throughput(
 ) -> None:
     """S1, S1b: pods a second from release to all bound."""
     bursts.report(nodes, bursts.measured(nodes, pods, rounds))
+
+
+@app.command()
+def counters(
+    nodes: Annotated[int, typer.Option(help="of 8 A100, every MIG placement published, by counters")] = 500,
+    pods: Annotated[int, typer.Option(help="of one partition, through ours")] = 500,
+    default_pods: Annotated[int, typer.Option(help="through the default scheduler")] = 5,
+) -> None:
+    """S2: seconds per pod where devices share counters."""
+    partitions.report(*partitions.measured(nodes, pods, default_pods))
 
 
 @app.command()

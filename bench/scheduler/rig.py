@@ -7,7 +7,7 @@ kube-schedulers and the controllers may send the same number of requests per sec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -24,8 +24,8 @@ from sandbox.objects import Manifest
 DEFAULT, OURS = "default-scheduler", scheduler.NAME
 SCHEDULERS = (DEFAULT, OURS)
 POLICY = frozenset({"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"})
-WHOLE_GPUS, DIVIDED_GPUS = (1, 34), (1, 36)
-"""What slices tell an API server of that version: whole GPUs alone; or partitions and shares too, by counters."""
+WHOLE_GPUS = (1, 34)
+"""The slices for an API server of that version tell of whole GPUs alone."""
 REQUESTS_PER_S = 500
 """As in the manifests."""
 WRITERS = 16
@@ -52,9 +52,22 @@ class Rig:
         return container.probe.removesuffix("/healthz").removesuffix("/readyz")
 
 
+def whole_gpus(nodes: Mapping[str, int], uids: Mapping[str, str]) -> Iterator[Manifest]:
+    """Publish whole GPUs alone."""
+    return gpus.slice_manifests(nodes, uids, WHOLE_GPUS)
+
+
+Slices = Callable[[Mapping[str, int], Mapping[str, str]], Iterator[Manifest]]
+"""Machine -> number of nodes, and node -> uid, to ResourceSlices."""
+
+
 @contextmanager
 def running(
-    machine: str, nodes: int, *, version: tuple[int, int] = WHOLE_GPUS, flags: Sequence[str] = ()
+    machine: str,
+    nodes: int,
+    *,
+    slices: Slices = whole_gpus,
+    flags: Sequence[str] = (),
 ) -> Iterator[Rig]:
     """Yield a control plane with so many nodes of a machine of the catalog, their slices, and both schedulers.
 
@@ -65,7 +78,7 @@ def running(
         FakeNodes.start(plane).add(gpus.node_manifests(wanted), timeout_s=600)
         uids = {node["metadata"]["name"]: node["metadata"]["uid"] for node in plane.api.list("v1", "Node")}
         with ThreadPoolExecutor(WRITERS) as writers:
-            list(writers.map(plane.api.create, gpus.slice_manifests(wanted, uids, version)))
+            list(writers.map(plane.api.create, slices(wanted, uids)))
         with deployed(plane, *flags) as pod:
             yield Rig(plane, pod)
 
