@@ -120,9 +120,9 @@ class Sieve:
         if reads is not None:
             attributes = {name: attributes[name] for name in reads if name in attributes}
         capacity = {
-            name: each.value
+            qualified: each.value
             for name, each in device.capacity.items()
-            if reads is None or name in reads or f"{pool.driver}/{name}" in reads
+            if (qualified := name if "/" in name else f"{pool.driver}/{name}") and (reads is None or qualified in reads)
         }
         return self._selector.matches(pool.driver, attributes, capacity, device.multiple)
 

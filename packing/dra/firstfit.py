@@ -92,6 +92,9 @@ class _FirstFit:
         self._at = at
         self._node = Node.of(inventory.layout(at), inventory.reach[at], ledger.in_use)
         self._claims = ask.claims
+        pools = [one.pool for one in self._node.reach]
+        self._split = len(set(map(id, pools))) < len(pools)
+        """Whether the node has devices of its own in a pool beside others: there twice here, one pool to in-tree."""
         self._requests = [
             [[self._request(sub) for sub in request.alternatives] for request in claim.requests] for claim in ask.claims
         ]
@@ -113,10 +116,24 @@ class _FirstFit:
     def _request(self, sub: SubRequest) -> _Request:
         layout, reach = self._node.layout, self._node.reach
         devices = [bit for bit in bits_of(selected(layout, reach, sub)) if self._could(sub, bit)]
+        if self._split:
+            devices.sort(key=self._in_order)
         if not sub.all_devices:
             return _Request(sub, devices, sub.count)
         every = [bit for bit in devices if self._has_capacity(sub, bit, ())]
         return _Request(sub, every, len(every))
+
+    def _in_order(self, bit: int) -> tuple[bool, str, str, int]:
+        """Order of a device where a pool is split; binding conditions of any device put the whole pool last."""
+        r, at = self._node.layout.place_of(bit)
+        pool = self._node.reach[r].pool
+        waits = any(
+            device.binding_conditions and one.mask >> position & 1
+            for one in self._node.reach
+            if one.pool is pool
+            for position, device in enumerate(pool.shape.devices)
+        )
+        return waits, pool.driver, pool.name, at
 
     def _could(self, sub: SubRequest, bit: int) -> bool:
         return consumed(self._node.layout.devices[bit], sub.capacity) is not None

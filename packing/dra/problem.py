@@ -51,7 +51,11 @@ class Node:
     def _add_pool(self, r: int, one: Reach, use: PoolUse) -> None:
         shape, start = one.pool.shape, self.layout.starts[r]
         used = use.counters(shape) if shape.counters else {}
+        same = next((s for s in range(r) if self.reach[s].pool is one.pool), r)  # its own devices, and others beside
         for name, total in shape.counters.items():
+            if same < r:
+                self.counter_at[(r, *name)] = self.counter_at[(same, *name)]
+                continue
             self.counter_at[(r, *name)] = len(self.left)
             self.left.append(total - used.get(name, 0))
         if not use.taken and not use.shares:

@@ -100,11 +100,12 @@ def pools(draw: st.DrawFn, shape: PoolShape | None = None) -> Pool:
         of_device = st.fixed_dictionaries(
             {}, optional={"a.b/kind": st.sampled_from("xy").map(text), "a.b/size": st.integers(0, 2).map(number)}
         )
+        memory = draw(st.sampled_from(["memory", f"{DRIVER}/memory"]))
         devices = [
             DeviceShape(
                 name=f"d{at}",
                 attributes=attributes,
-                capacity=draw(st.dictionaries(st.sampled_from(["memory", f"{DRIVER}/memory", "other"]), amounts)),
+                capacity=draw(st.dictionaries(st.sampled_from([memory, "other"]), amounts)),
                 multiple=draw(st.booleans()),
             )
             for at, attributes in enumerate(draw(st.lists(of_device, max_size=6)))
@@ -134,7 +135,8 @@ def one_by_one(expressions: tuple[str, ...], pool: Pool) -> int | tuple[int, int
                 continue
             try:
                 attributes = {**each.attributes, **pool.identity[at]}
-                capacity = {name: one.value for name, one in each.capacity.items()}
+                qualified = {name if "/" in name else f"{pool.driver}/{name}": name for name in each.capacity}
+                capacity = {name: each.capacity[published].value for name, published in qualified.items()}
                 if not selector.matches(pool.driver, attributes, capacity, each.multiple):
                     passed &= ~(1 << at)
             except SelectorFault:
@@ -223,3 +225,15 @@ def test_pools_that_are_gone_are_forgotten():
     del around
     gc.collect()
     assert gone() is None
+
+
+def test_a_capacity_published_without_a_domain_is_the_drivers():
+    """Seen: partitions asked for by their memory were never found, since no domain was put before its name."""
+    expression = f'device.capacity["{DRIVER}"].memory.compareTo(quantity("30Gi")) >= 0'
+    around = shelf(slices=machine_slices("dgx-a100-80", mig_mode=MigMode.DYNAMIC))
+    (pool,) = around.pools()
+    mask = Sieves().of((f'device.driver == "{DRIVER}"', expression)).mask(pool)
+    profiles = {
+        each.part.profile for at, each in enumerate(pool.shape.devices) if mask >> at & 1 and each.part is not None
+    }
+    assert profiles == {"", "3g.40gb", "4g.40gb", "7g.80gb"}

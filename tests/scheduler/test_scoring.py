@@ -61,7 +61,8 @@ class Stage:
 
 def nominated(asked: Pod, on: str, version: int = 2) -> Pod:
     status = msgspec.structs.replace(asked.status, nominated_node_name=on)
-    return newer(msgspec.structs.replace(asked, status=status), version)
+    found: Pod = newer(msgspec.structs.replace(asked, status=status), version)
+    return found
 
 
 def test_the_node_whose_first_fit_is_a_true_pair_is_the_best() -> None:
