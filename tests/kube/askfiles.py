@@ -44,7 +44,7 @@ def slices(*nodes: str, mode: MigMode = MigMode.DISABLED, sharing: Iterable[Shar
 def nics(node: str, *roots: str) -> Json:
     root = "resource.kubernetes.io/pcieRoot"
     devices = [{"name": f"nic-{at}", "attributes": {root: {"string": each}}} for at, each in enumerate(roots)]
-    spec = {"driver": "nic.example.com", "nodeName": node, "devices": devices}
+    spec: Json = {"driver": "nic.example.com", "nodeName": node, "devices": devices}
     spec["pool"] = {"name": f"{node}-nics", "generation": 1, "resourceSliceCount": 1}
     return {"kind": "ResourceSlice", "metadata": {"name": f"{node}-nics"}, "spec": spec}
 
