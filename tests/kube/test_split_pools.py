@@ -15,7 +15,7 @@ SELECTED = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "rack", "operato
 def cluster(units: str) -> Cluster:
     """`near` is of the node alone, `far` of all nodes of its rack; both take one unit."""
     uses: Any = [{"counterSet": "shared", "counters": {"units": {"value": "1"}}}]
-    where = {"driver": DRIVER, "count": 3}
+    where: Any = {"driver": DRIVER, "count": 3}
     made = Cluster(ClusterSettings(every_driver=True))
     made.put(node("node-1", rack="a"))
     made.put(device_class(DRIVER, driver=DRIVER))
