@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from bench.scheduler import meters, openb
 from bench.scheduler.inorder import ahead, in_order
 from bench.scheduler.openb import Trace
 from bench.scheduler.rig import OUR_EXTENDER, OURS, WRITERS, Rig, deployed
+from kube.quantity import parse_quantity
+from packing.dra.model import NANO
+from packing.model import WHOLE_MILLI
 from sandbox.controlplane import ControlPlane, ControlPlaneOptions
 from sandbox.fakenodes import FakeNodes
 from sandbox.load.client import LoadClient
@@ -40,6 +43,8 @@ class Filled:
     """Unallocated % at 100 % arrived, as the planner says; None where that many did not arrive."""
     placed: tuple[PlacedPod, ...]
     """What the API server has at the end."""
+    taken: tuple[Mapping[tuple[str, int], int], ...]
+    """Per arrival, thousandths of the GPUs (node, index) that its claim holds."""
     took_s: float
     refusals: Mapping[str, int]
     troubles: Mapping[str, int]
@@ -47,7 +52,14 @@ class Filled:
     @property
     def pct(self) -> float | None:
         """Unallocated % at 100 % arrived, of the cluster."""
-        return self.trace.unallocated_pct_at_100([bool(each.node) for each in self.placed])
+        return self.trace.unallocated_pct_at_100([sum(each.values()) for each in self.taken])
+
+    def overcommitted(self) -> list[tuple[str, int]]:
+        """Return the GPUs of which claims hold more than there is."""
+        held: Counter[tuple[str, int]] = Counter()
+        for each in self.taken:
+            held.update(each)
+        return [gpu for gpu, milli in held.items() if milli > WHOLE_MILLI]
 
     def differing(self) -> list[int]:
         """Return the arrivals whose node or GPUs are not those planned."""
@@ -89,31 +101,42 @@ async def _filled(kubeconfig: Path, namespace: str, scheduler: str, trace: Trace
                 so_far = f"{arrival + 1} of {len(trace)} pods, {time.monotonic() - begin_s:.0f} s"
                 print(f"{so_far}, {elsewhere} on another node than planned", flush=True)
         took_s = time.monotonic() - begin_s
-        placed = await _placed(queue.client, namespace, trace)
-        return Filled(trace, planned, planned_pct, placed, took_s, dict(queue.refusals), dict(queue.troubles))
+        placed, taken = await _found(queue.client, namespace, trace)
+        return Filled(trace, planned, planned_pct, placed, taken, took_s, dict(queue.refusals), dict(queue.troubles))
 
 
-async def _placed(client: LoadClient, namespace: str, trace: Trace) -> tuple[PlacedPod, ...]:
-    """Return where the API server has each arrival: its pod's node, and the GPUs of its claim."""
+async def _found(
+    client: LoadClient, namespace: str, trace: Trace
+) -> tuple[tuple[PlacedPod, ...], tuple[dict[tuple[str, int], int], ...]]:
+    """Return where the API server has each arrival: its pod's node, and what its claim holds."""
     label = f"{LABEL}=fill"
     pods = (await client.list("Pod", namespace, label, whole=True))["items"]
     claims = (await client.list("ResourceClaim", namespace, label, whole=True))["items"]
     nodes = {pod["metadata"]["name"]: pod["spec"].get("nodeName", "") for pod in pods}
-    held = {claim["metadata"]["name"]: indices(claim) for claim in claims}
-    names = map(trace.name, range(len(trace)))
-    return tuple(PlacedPod(pod=name, node=nodes.get(name, ""), gpus=held.get(name, ())) for name in names)
+    held = {claim["metadata"]["name"]: holds(claim) for claim in claims}
+    names = [trace.name(arrival) for arrival in range(len(trace))]
+    taken = tuple(held.get(name, {}) for name in names)
+    gpus = (tuple(sorted(index for _, index in each)) for each in taken)
+    placed = (PlacedPod(pod=name, node=nodes.get(name, ""), gpus=each) for name, each in zip(names, gpus, strict=True))
+    return tuple(placed), taken
 
 
-def indices(claim: Manifest) -> tuple[int, ...]:
-    """Return the GPUs of an allocated claim, by index."""
+def holds(claim: Manifest) -> dict[tuple[str, int], int]:
+    """Return the thousandths of the GPUs (node, index) that a claim holds: all, or the share that is consumed."""
     results = claim.get("status", {}).get("allocation", {}).get("devices", {}).get("results", [])
-    return gpus_of(result["device"] for result in results)
+    return {
+        (result["pool"].partition("/")[0], gpu_of(result["device"])): int(
+            parse_quantity(result.get("consumedCapacity", {}).get(openb.COMPUTE, WHOLE_MILLI)) // NANO
+        )
+        for result in results
+    }
 
 
-def gpus_of(devices: Iterable[str]) -> tuple[int, ...]:
-    """Return the GPUs that devices of our driver are, or are parts of."""
-    found = [_GPU.match(device) for device in devices]
-    return tuple(sorted(int(each[1]) for each in found if each is not None))
+def gpu_of(device: str) -> int:
+    """Return the index of the GPU that a device of ours is, or is a part of."""
+    found = _GPU.match(device)
+    assert found is not None, f"{device} is no device of the trace"
+    return int(found[1])
 
 
 @dataclass(frozen=True, slots=True)

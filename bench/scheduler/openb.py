@@ -69,11 +69,10 @@ class Trace:
         assert result.placements is not None, "asked for"
         return result.placements[: len(self)], result.unallocated_pct_at_100
 
-    def unallocated_pct_at_100(self, placed: Sequence[bool]) -> float | None:
-        """Return the planner's figure for arrivals of which some were placed; None where too few arrived."""
-        milli = self.pods.gpu_milli[self.rows]
-        bins = event_bins(np.cumsum(milli), self.capacity_milli())
-        used = np.cumsum(np.where(placed, milli, 0))
+    def unallocated_pct_at_100(self, taken_milli: Sequence[int]) -> float | None:
+        """Return the planner's figure for arrivals that took so much of GPUs; None where too few arrived."""
+        bins = event_bins(np.cumsum(self.pods.gpu_milli[self.rows]), self.capacity_milli())
+        used = np.cumsum(np.asarray(taken_milli, dtype=np.int64))
         allocated = value_at(bin_means(bins, percent(used, self.capacity_milli()), 2), 100)
         return None if allocated is None else round(100 - allocated, 2)
 
@@ -126,7 +125,10 @@ def _read(spec: FillSpec) -> Trace:
     ranked = tuple(with_ranks(nodes, arrivals.node_rank))
     milli = 1000 * sum(len(node.shape.gpus) for node in ranked)
     bins = event_bins(np.cumsum(pods.gpu_milli[arrivals.pods]), milli)
-    return Trace(spec, ranked, pods, arrivals.pods[: int(np.searchsorted(bins, 101))])
+    end = int(np.searchsorted(bins, 101))
+    if not end or bins[end - 1] < 100:  # a large pod on a small cluster jumps over 100 %
+        end += 1
+    return Trace(spec, ranked, pods, arrivals.pods[:end])
 
 
 def node_manifest(node: Node) -> Manifest:

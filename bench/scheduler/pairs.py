@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.scheduler.fill import indices
+from bench.scheduler.fill import holds
 from bench.scheduler.inorder import InOrder, in_order
 from bench.scheduler.rig import DEFAULT, OURS, running
 from dovetail.sandbox_cmd_gpus import names_by_machine
@@ -116,8 +116,8 @@ async def _arrive(queue: InOrder, name: str, scheduler: str, recording: Recorded
     if not node:
         await queue.client.delete("ResourceClaim", queue.namespace, name)
         return None
-    gpus = indices(await queue.client.get("ResourceClaim", queue.namespace, name))
-    return recording.cluster.node_names.index(node), sum(1 << gpu for gpu in gpus)
+    held = holds(await queue.client.get("ResourceClaim", queue.namespace, name))
+    return recording.cluster.node_names.index(node), sum(1 << gpu for _, gpu in held)
 
 
 def measured(recording: Recorded, schedulers: Sequence[str] = (OURS, DEFAULT)) -> dict[str, Spots]:

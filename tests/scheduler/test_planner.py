@@ -62,8 +62,8 @@ def decided(cluster: Cluster, trace: Trace) -> Iterator[PlacedPod]:
 def placed(name: str, allocation: Allocation | None) -> PlacedPod:
     if allocation is None:
         return PlacedPod(pod=name, node="", gpus=())
-    devices = (given.device.name for claim in allocation.claims for given in claim)
-    return PlacedPod(pod=name, node=allocation.node, gpus=fill.gpus_of(devices))
+    gpus = sorted(fill.gpu_of(given.device.name) for claim in allocation.claims for given in claim)
+    return PlacedPod(pod=name, node=allocation.node, gpus=tuple(gpus))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_claims_and_slices_lead_to_the_decisions_of_the_planner(
 def test_real_pods_go_where_the_planner_says(testbed: Testbed, allocate: list[Manifest], tmp_path: Path) -> None:
     """Whole GPUs, shares, models and pods without GPUs, until some find no place; through a real kube-scheduler."""
     whole = openb.trace(variant="gpuspec33")
-    trace = openb.reduced(whole, tmp_path, nodes=20, pods=170)
+    trace = openb.reduced(whole, tmp_path, nodes=20, pods=len(whole))
     testbed.add_nodes(*map(openb.node_manifest, trace.nodes))
     testbed.create(*(each for node in trace.nodes for each in openb.slice_manifests(node)))
     for each in classes(allocate):
@@ -104,6 +104,8 @@ def test_real_pods_go_where_the_planner_says(testbed: Testbed, allocate: list[Ma
         ours.kill()
     assert [fill.line(found, at) for at in found.differing()] == []
     assert any(not each.node for each in found.placed), "the cluster became full"
+    assert found.overcommitted() == []
+    assert found.pct == found.planned_pct
     testbed.remove_workload(timeout_s=60)
 
 
@@ -113,6 +115,7 @@ def test_p7_the_openb_trace_fills_a_cluster_as_planned() -> None:
     found, costs = had_or_skipped(lambda: fill.measured(openb.trace()))
     fill.report(found, costs)
     assert found.differing() == []
+    assert found.overcommitted() == []
     assert found.pct is not None
     assert found.pct == found.planned_pct
     assert found.pct < 4.55
