@@ -213,10 +213,10 @@ class System:
             now=datetime.now(UTC),
         )
 
-    def _labels(self, node: NodeName) -> Mapping[str, str]:
-        """Return the labels of a node; none where it is gone."""
+    def _labels(self, node: NodeName) -> Mapping[str, str] | None:
+        """Return the labels of a node; None where it is gone."""
         found = self.cluster.store.nodes.get("", node)
-        return {} if found is None else found.metadata.labels
+        return None if found is None else found.metadata.labels
 
 
 def _cluster(settings: Settings, mix: DemandMix | None) -> Cluster:

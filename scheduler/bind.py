@@ -179,6 +179,8 @@ class Binder:
                 for claim in sorted(claims):
                     each = await self.claims.bring(claim, pod, node, lambda: self.window(until))
                     written += [each] if each else []
+            if claims:
+                self.claims.see(node)
             await self._binding(pod, node, until)
         except BindFault as fault:
             if isinstance(fault, UnknownFault):

@@ -29,7 +29,8 @@ MAX_ATTEMPTS = 5
 
 Encode = Callable[[Portion], Mapping[str, Any]]
 """What a claim was promised -> its `status.allocation`."""
-Labels = Callable[[NodeName], Mapping[str, str]]
+Labels = Callable[[NodeName], Mapping[str, str] | None]
+"""Labels of a node; None where it is gone."""
 Window = Callable[[], float]
 """Seconds that the next write may take; raises BindFault where there is no time for one."""
 
@@ -55,6 +56,7 @@ class ClaimWriter:
         """Give the pod the claim on `node`; None where it has it. Raises BindFault with the reason."""
         name = ""
         for _ in range(MAX_ATTEMPTS):
+            self.see(node)
             claim = self.view.claims.get(uid)
             if claim is None:
                 raise FinalFault(f"a claim of the pod was deleted after node {node} was chosen")
@@ -69,6 +71,11 @@ class ClaimWriter:
             if fresh is not None and pod.metadata.uid in reserved_pods(fresh):
                 return Written(fresh)
         raise BindFault(f"claim {name} keeps changing; another attempt follows")
+
+    def see(self, node: NodeName) -> None:
+        """Raise FinalFault where the node is gone: the API server would bind to it all the same."""
+        if self.labels(node) is None:
+            raise FinalFault(f"node {node} was deleted; another one is chosen")
 
     async def settle(self, claim: ResourceClaim, window: Window) -> None:
         """Touch a claim: a write of it that got no answer has landed, or can only get a conflict from now on.
@@ -165,7 +172,7 @@ class ClaimWriter:
     def _check(self, claim: ResourceClaim, node: NodeName) -> None:
         allocation = claim.status.allocation
         assert allocation is not None
-        if not selects(allocation.node_selector, node, self.labels(node)):
+        if not selects(allocation.node_selector, node, self.labels(node) or {}):
             raise FinalFault(f"claim {_name(claim)} was allocated in the meantime, and its devices are not on {node}")
         if len(reserved_pods(claim)) >= MAX_RESERVED:
             raise FinalFault(f"claim {_name(claim)} is used by {MAX_RESERVED} pods, no more can")

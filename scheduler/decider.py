@@ -48,6 +48,16 @@ class Decided(Protocol):
         """Others within the slack that was asked for, best first."""
         ...
 
+    @property
+    def undecided(self) -> bool:
+        """Whether a search ended at its bound: without an allocation this is no proof that none exists."""
+        ...
+
+    @property
+    def fault(self) -> str:
+        """Which selector failed on which device; empty: none."""
+        ...
+
 
 class Cluster(WhatIf, Protocol):
     """Who knows what is free (`kube.cluster.Cluster`)."""
@@ -83,6 +93,13 @@ class _Rejected:
     version: int
     names: tuple[str, ...]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Nowhere:
+    """No node; `text` says why, where it is not for want of devices."""
+
+    text: str = ""
 
 
 class Decider:
@@ -174,8 +191,9 @@ class Decider:
         tied = self.reservations.tied(uid)
         if tied is not None:
             raise BindFault(texts.tied_elsewhere(tied))
-        if not self._choose(pod, resolved, (node,), 0.0):
-            raise NoLongerFree(texts.no_longer_free(node))
+        chosen = self._choose(pod, resolved, (node,), 0.0)
+        if isinstance(chosen, _Nowhere):
+            raise NoLongerFree(chosen.text or texts.no_longer_free(node))
         return self._promised[uid][node]
 
     def tick(self) -> None:
@@ -206,28 +224,31 @@ class Decider:
         if cached is not None:
             return self._reject(pod, names, cached)
         chosen = self._choose(pod, resolved, names, slack)
-        if not chosen:
-            text = self._why(resolved, names)
-            self._rejections[key] = _Rejected(self.cluster.version, names, text)
+        if isinstance(chosen, _Nowhere):
+            text = chosen.text or self._why(resolved, names)
+            if not chosen.text:  # else it is told of the pod's own claim, or more steps may find something
+                self._rejections[key] = _Rejected(self.cluster.version, names, text)
             return self._reject(pod, names, text)
         self.waiting.discard(uid)
         return FilterResult(node_names=chosen)
 
-    def _choose(self, pod: Pod, resolved: Resolved, names: Sequence[str], slack: float) -> tuple[str, ...]:
-        """Decide and reserve; return the nodes, best first, none where nothing fits."""
+    def _choose(self, pod: Pod, resolved: Resolved, names: Sequence[str], slack: float) -> tuple[str, ...] | _Nowhere:
+        """Decide and reserve; return the nodes, best first."""
         uid = PodUid(pod.metadata.uid)
         planned = self._planned(resolved)
         left = without(resolved, {claim: node for claim, (node, _) in planned.items()})
         slack = 0.0 if planned or _shared(resolved) else slack
         last = self.reservations.tried_last(uid, self.clock())
-        allocations = self._allocations(left, [name for name in names if name not in last] if last else names, slack)
-        if not allocations and last:
-            allocations = self._allocations(left, [name for name in names if name in last], slack)
+        found = self._allocations(left, [name for name in names if name not in last] if last else names, slack)
+        if isinstance(found, _Nowhere) and last:
+            found = self._allocations(left, [name for name in names if name in last], slack)
         taken = {claim: what for claim, (_, what) in planned.items()}
+        allocations = [] if isinstance(found, _Nowhere) else found
         choices = {each.node: choice(left, each, taken) for each in allocations}
         self.ledger.apply(self.reservations.decide(uid, choices, self.clock()))
-        if choices:
-            self._promised[uid] = {node: self._promise(resolved, node) for node in choices}
+        if isinstance(found, _Nowhere):
+            return found
+        self._promised[uid] = {node: self._promise(resolved, node) for node in choices}
         return tuple(choices)
 
     def _slack(self, wishes: Wishes) -> float:
@@ -235,12 +256,12 @@ class Decider:
             return wishes.slack
         return max(self.settings.slack, self.settings.soft_slack) if wishes.soft else self.settings.slack
 
-    def _allocations(self, resolved: Resolved, names: Sequence[str], slack: float) -> list[Allocation]:
+    def _allocations(self, resolved: Resolved, names: Sequence[str], slack: float) -> list[Allocation] | _Nowhere:
         if not names:
-            return []
+            return _Nowhere()
         decided = self.cluster.decide(resolved, names, slack=slack)
         if decided.allocation is None:
-            return []
+            return _Nowhere(texts.faulty(decided.fault) if decided.fault else texts.BOUND * decided.undecided)
         found = [decided.allocation]
         for each in decided.alternatives if slack else ():
             if len(found) < self.settings.max_alternatives and not any(_overlap(each, other) for other in found):

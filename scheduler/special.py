@@ -14,6 +14,7 @@ from typing import Any
 from kube.errors import ClusterError, ConflictError, UnavailableError
 from kube.extended import special_manifest, special_status
 from kube.objects import Pod, ResourceClaim
+from kube.podclaims import is_owned
 from kube.resolved import SpecialClaim
 from packing.dra.model import ClaimUid
 from packing.model import NodeName
@@ -62,17 +63,20 @@ class SpecialClaims:
         return [made if each == planned else each for each in promise.claims]
 
     async def _created(self, pod: Pod, special: SpecialClaim, window: Window) -> ResourceClaim:
+        """Return the claim of this pod, made now or before. What it asks decides what the pod gets: it is checked."""
         manifest = named_manifest(pod, special.claim)
         namespace, name = pod.metadata.namespace, manifest["metadata"]["name"]
-        known = self.ledger.view.claim(namespace, name)
-        try:
-            return known or self.ledger.view.created(await self.writes.create_claim(manifest, timeout_s=window()))
-        except ConflictError:
-            claim = await self.writes.read_claim(namespace, name, timeout_s=window())
-            owner = claim.metadata.controller
-            if owner is None or owner.uid != pod.metadata.uid:
-                raise FinalFault(f"claim {namespace}/{name} exists and is not of this pod; delete it") from None
-            return self.ledger.view.created(claim)
+        claim = self.ledger.view.claim(namespace, name)
+        if claim is None:
+            try:
+                claim = await self.writes.create_claim(manifest, timeout_s=window())
+            except ConflictError:
+                claim = await self.writes.read_claim(namespace, name, timeout_s=window())
+        if not is_owned(claim, pod):
+            raise FinalFault(f"claim {namespace}/{name} exists and is not of this pod; delete it")
+        if claim.spec != special.claim.spec:
+            raise FinalFault(f"claim {namespace}/{name} exists and asks for something else than the pod; delete it")
+        return self.ledger.view.created(claim)
 
     async def _named(self, pod: Pod, claim: ResourceClaim, special: SpecialClaim, window: Window) -> None:
         known = self.ledger.view.pods.get(PodUid(pod.metadata.uid), pod).status.extended_resource_claim_status

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 NOT_LEADING = "dovetail: this replica has not taken over yet; the pod is tried again"
 NO_DEVICES = "dovetail: no devices free for the claims of the pod (dovetail explain pod says which and why)"
+BOUND = "dovetail: no devices were found within the bounds of the search; simpler claims are decided for certain"
 ALLOCATED_ELSEWHERE = "dovetail: a claim of the pod has its devices on another node"
+
+
+def faulty(fault: str) -> str:
+    """Return why a pod whose selector failed is refused on all nodes: kube-scheduler's own allocator does so too."""
+    return f"dovetail: {fault}"
 
 
 def tied_elsewhere(node: str) -> str:

@@ -22,11 +22,15 @@ DRIVER = "gpu.example.com"
 class Answer:
     allocation: Allocation | None
     alternatives: tuple[Allocation, ...] = ()
+    undecided: bool = False
+    fault: str = ""
 
 
 @dataclass
 class ModelCluster:
     nodes: dict[str, tuple[str, ...]]
+    nowhere: Answer | None = None
+    """What it answers where nothing fits."""
     version: int = 0
     claims: dict[str, ResourceClaim] = field(default_factory=dict)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -84,7 +88,7 @@ class ModelCluster:
     def decide(self, resolved: Resolved, among: Collection[str] | None, *, slack: float = 0.0) -> Answer:
         self.decisions += 1
         found = self._allocations(resolved, among, self.used())
-        return Answer(found[0], found[1:]) if found else Answer(None)
+        return Answer(found[0], found[1:]) if found else self.nowhere or Answer(None)
 
     def fits_without(self, resolved: Resolved, node: NodeName, claims: Collection[ClaimUid]) -> bool:
         return bool(self._allocations(resolved, [node], self.used(without=claims)))
