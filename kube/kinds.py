@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from kube import objects
+from kube.salvage import held_devices
 
 RESOURCE_GROUP = "resource.k8s.io"
 
@@ -26,6 +28,8 @@ class Kind(Generic[T_co]):
     versions: tuple[str, ...] = ("v1",)
     blank: tuple[str, Any] = field(default=("", None), compare=False, repr=False)
     """A field without which no object decodes, and the least it can be."""
+    salvage: Callable[[object], Mapping[str, Any] | None] = field(default=lambda _: None, compare=False, repr=False)
+    """Of an object that does not decode, what must be known of it all the same."""
 
     @property
     def api_version(self) -> str:
@@ -65,7 +69,13 @@ SLICES = Kind(
 CLASSES = Kind(
     name="DeviceClass", plural="deviceclasses", type=objects.DeviceClass, group=RESOURCE_GROUP, namespaced=False
 )
-CLAIMS = Kind(name="ResourceClaim", plural="resourceclaims", type=objects.ResourceClaim, group=RESOURCE_GROUP)
+CLAIMS = Kind(
+    name="ResourceClaim",
+    plural="resourceclaims",
+    type=objects.ResourceClaim,
+    group=RESOURCE_GROUP,
+    salvage=held_devices,
+)
 TEMPLATES = Kind(
     name="ResourceClaimTemplate",
     plural="resourceclaimtemplates",

@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kube import objects
+from kube.allocated import given_to
 from kube.decoding import Event, decoder
 from kube.errors import ClusterError, MalformedObjectError
 from kube.kinds import CLAIMS, KINDS, PODS, SLICES, TAINT_RULES, Kind
+from kube.nodeselect import selects
+from packing.dra.model import DeviceId, Given
 from tests.kube.samples import CLAIM, OPAQUE, POD, RULE, SLICE
 
 SAMPLES: list[tuple[Kind[Any], dict[str, Any]]] = [(SLICES, SLICE), (PODS, POD), (CLAIMS, CLAIM), (TAINT_RULES, RULE)]
@@ -184,6 +187,27 @@ def test_of_a_malformed_object_that_is_deleted_the_metadata_is_told(kind: Kind[A
     assert isinstance(worse, Event)
     assert worse.object is None
     assert isinstance(worse.malformed, MalformedObjectError)
+
+
+def test_a_malformed_claim_still_holds_its_devices() -> None:
+    """Another scheduler's, say; nobody can join it, and what of a share cannot be read counts as the whole device."""
+    results = [
+        {"request": "r", "driver": "d", "pool": "p", "device": "gpu-0", "consumedCapacity": 7, "shareID": "s"},
+        {"request": "r", "driver": "d", "pool": "p", "device": "gpu-1", "adminAccess": True},
+        {"request": "r", "driver": "d", "pool": 3, "device": "gpu-2"},
+    ]
+    metadata = {"name": "x", "namespace": "ns", "uid": "u", "resourceVersion": "14", "labels": 3}
+    stored = {"metadata": metadata, "spec": {"devices": 1}, "status": {"allocation": {"devices": {"results": results}}}}
+    told = event("ADDED", stored)
+    page = decoder(CLAIMS).page(json.dumps({"metadata": {}, "items": [stored]}).encode())
+    assert isinstance(told.malformed, MalformedObjectError)
+    assert len(page.malformed) == 1
+    for found in (told.object, *page.objects):
+        assert (found.metadata.uid, found.metadata.resource_version) == ("u", "14")
+        assert given_to(found) == (Given("", DeviceId("d", "p", "gpu-0")),)
+        assert not selects(found.status.allocation.node_selector, "node-1", {})
+    status = {"allocation": {"devices": {"results": results[1:]}}}
+    assert event("ADDED", {**stored, "status": status}).object is None
 
 
 FIELDS = (
