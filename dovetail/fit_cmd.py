@@ -35,7 +35,9 @@ from dovetail.output import OutputFormat
 from dovetail.snapshot_options import DriverOpt, NodeOpt, SnapshotOpt
 
 if TYPE_CHECKING:
+    from dovetail.demand_options import Loaded
     from packing.capacity import Capacity
+    from packing.model import Demand
 
 EXIT_DOES_NOT_FIT = 3
 ALL = "max"
@@ -43,15 +45,21 @@ PREFIX = "fit"
 
 Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How the answer is printed.")]
 
+QuestionOpt = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="CLAIM|POD", help="With --snapshot: claims or a pod (YAML or JSON; one, several or a List)."
+    ),
+]
+ReplicasOpt = Annotated[
+    str | None,
+    typer.Option(help="How many pods are wanted, or max. Default: max; of a file, one.", rich_help_panel="Pod"),
+]
+
 
 def fit(
     *,
-    question: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CLAIM|POD", help="With --snapshot: claims or a pod (YAML or JSON; one, several or a List)."
-        ),
-    ] = None,
+    question: QuestionOpt = None,
     snapshot: SnapshotOpt = None,
     node: NodeOpt = None,
     driver: DriverOpt = None,
@@ -72,10 +80,7 @@ def fit(
     product: ProductOpt = None,
     cpu: CpuOpt = "0",
     memory: MemoryOpt = "0",
-    replicas: Annotated[
-        str | None,
-        typer.Option(help="How many pods are wanted, or max. Default: max; of a file, one.", rich_help_panel="Pod"),
-    ] = None,
+    replicas: ReplicasOpt = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Say how many pods fit now and where, what stops the next one, and the smallest change that would make it fit.
@@ -115,11 +120,16 @@ def fit(
     if given := _given(node=node, driver=driver):
         raise typer.BadParameter(f"{given[0]} goes with --snapshot")
     asked = options.demand()
+    if not _count(load(cluster, nodes, running, policy, asked), asked, wanted, output):
+        raise typer.Exit(EXIT_DOES_NOT_FIT)
+
+
+def _count(loaded: Loaded, asked: Demand, wanted: int | None, output: OutputFormat) -> bool:
+    """Print how many fit; return whether as many as wanted do."""
     from dovetail.fit_view import print_fit
     from packing.capacity import MAX_COUNT, count_fits
     from packing.nearest import nearest_fit
 
-    loaded = load(cluster, nodes, running, policy, asked)
     limit = MAX_COUNT if wanted is None else wanted
     found = count_fits(loaded.fabric, loaded.usage, asked, loaded.policy, limit=limit, prefix=PREFIX)
     near = None
@@ -128,8 +138,7 @@ def fit(
         keep = found.after.claims.keys() - loaded.usage.claims.keys()
         near = nearest_fit(loaded.fabric, found.after, asked, loaded.policy, mix=loaded.mix, keep=keep)
     print_fit(loaded, asked, wanted, found, near, output)
-    if not _satisfied(found, wanted):
-        raise typer.Exit(EXIT_DOES_NOT_FIT)
+    return _satisfied(found, wanted)
 
 
 def explain(

@@ -51,43 +51,42 @@ class Protocol(StrEnum):
     REPLAY = "replay"
 
 
+ProtocolOpt = Annotated[Protocol, typer.Option(help="fill until full, or replay jobs that come and go.")]
+SnapshotOpt = Annotated[
+    Path | None,
+    typer.Option(help="For replay, instead of --cluster: of a real one (`dovetail snapshot`); what runs stays."),
+]
+SeedsOpt = Annotated[str, typer.Option(help="Seeds, as in 42-51 or 42,43; without: the recorded ones, or 42-51 drawn.")]
+OutOpt = Annotated[Path, typer.Option(help="Folder for result.json and, of a fill, report.html.")]
+OutputOpt = Annotated[OutputFormat, typer.Option("--output", "-o", help="How the summary is printed.")]
+PlacementsOpt = Annotated[bool, typer.Option("--placements", help="For fill: also record where every pod went.")]
+ObjectiveOpt = Annotated[
+    list[str] | None,
+    typer.Option(help="For fill: e.g. 'unallocated_pct_at_100<=5', for every policy; a miss exits 3."),
+]
+
+
 def simulate(
     *,
-    protocol: Annotated[
-        Protocol, typer.Option(help="fill until full, or replay jobs that come and go.")
-    ] = Protocol.FILL,
+    protocol: ProtocolOpt = Protocol.FILL,
     nodes: Annotated[Path | None, typer.Option(help="Node list (CSV, also .gz).")] = None,
     pods: Annotated[list[Path] | None, typer.Option(help="Pod list (CSV, also .gz); repeat for several.")] = None,
     arrivals: Annotated[Path | None, typer.Option(help="Recorded arrival orders (.npz); without: drawn.")] = None,
     openb: Annotated[Path | None, typer.Option(help="Folder with the openb trace: its nodes, pods, arrivals.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="With --openb: pod lists by name, or all.")] = None,
     cluster: Annotated[Path | None, typer.Option(help="For replay: cluster file (YAML).")] = None,
-    snapshot: Annotated[
-        Path | None,
-        typer.Option(help="For replay, instead of --cluster: of a real one (`dovetail snapshot`); what runs stays."),
-    ] = None,
+    snapshot: SnapshotOpt = None,
     workload: Annotated[Path | None, typer.Option(help="For replay: jobs with times (CSV, also .gz).")] = None,
     backfill: Annotated[bool, typer.Option("--backfill", help="For replay: who fits may pass who waits.")] = False,
     policy: Annotated[list[str] | None, typer.Option(help="Policies, comma-separated, or all.")] = None,
-    seeds: Annotated[
-        str, typer.Option(help="Seeds, as in 42-51 or 42,43; without: the recorded ones, or 42-51 drawn.")
-    ] = "",
-    out: Annotated[Path, typer.Option(help="Folder for result.json and, of a fill, report.html.")] = Path(
-        "dovetail-report"
-    ),
-    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How the summary is printed.")] = (
-        OutputFormat.TABLE
-    ),
+    seeds: SeedsOpt = "",
+    out: OutOpt = Path("dovetail-report"),
+    output: OutputOpt = (OutputFormat.TABLE),
     jobs: Annotated[int, typer.Option(min=0, help="For fill: worker processes; 0 is one per core.")] = 1,
     dask: DaskAddress = "",
-    placements: Annotated[
-        bool, typer.Option("--placements", help="For fill: also record where every pod went.")
-    ] = False,
+    placements: PlacementsOpt = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad rows of pod lists or workload.")] = False,
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(help="For fill: e.g. 'unallocated_pct_at_100<=5', for every policy; a miss exits 3."),
-    ] = None,
+    objective: ObjectiveOpt = None,
 ) -> None:
     """Fill a cluster pod by pod under several policies; compare what stays unused; write a report.
 
@@ -95,9 +94,7 @@ def simulate(
     """
     policies = policy or ["dovetail,fgd"]
     if protocol is Protocol.REPLAY:
-        onto = snapshot or cluster
-        if onto is None or workload is None or (snapshot is not None and cluster is not None):
-            raise typer.BadParameter("a replay takes --workload, and --cluster or --snapshot")
+        onto, work = _replayed(cluster, snapshot, workload)
         given = _given(nodes=nodes, pods=pods, arrivals=arrivals, openb=openb, variant=variant)
         given += _given(seeds=seeds, objective=objective, placements=placements, jobs=jobs != 1, dask=dask)
         if given:
@@ -105,7 +102,7 @@ def simulate(
         from dovetail.replay_view import replay_and_print
 
         replay_and_print(
-            onto, workload, policies, out, output, backfill=backfill, skip_bad=skip_bad, snapshot=snapshot is not None
+            onto, work, policies, out, output, backfill=backfill, skip_bad=skip_bad, snapshot=snapshot is not None
         )
         return
     if cluster or snapshot or workload or backfill:
@@ -120,6 +117,14 @@ def simulate(
         result, failure = _run(plan, jobs or _cores(), workers)
     report = _write(result, objectives, out)
     _finish(result, objectives, output, report, failure)
+
+
+def _replayed(cluster: Path | None, snapshot: Path | None, workload: Path | None) -> tuple[Path, Path]:
+    """Return what is replayed on, and what."""
+    onto = snapshot or cluster
+    if onto is None or workload is None or (snapshot is not None and cluster is not None):
+        raise typer.BadParameter("a replay takes --workload, and --cluster or --snapshot")
+    return onto, workload
 
 
 def _given(**options: object) -> list[str]:
