@@ -47,6 +47,7 @@ class Packed:
         self.policy = policy
         self._place_all = place_all
         self._allocator = Allocator(ledger, policy)
+        self._nodes = frozenset(inventory.fabric.index)
         self._rejections: Rejections[Decided] = Rejections()
         self._freed = -1
 
@@ -135,7 +136,7 @@ class Packed:
         if names is None:
             return None
         index = self.inventory.fabric.index
-        if len(names) >= len(index) and index.keys() <= set(names):
+        if len(names) >= len(index) and not self._nodes.difference(names):
             return None  # the usual case, where thousands of names need not be looked up
         flags = np.zeros(len(index), dtype=np.bool_)
         flags[[at for name in names if (at := index.get(name)) is not None]] = True  # type: ignore[call-overload]
