@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import math
 import socket
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -26,8 +28,28 @@ MAX_LINE = 64 << 20
 """Bytes of one watch event. etcd stores 1.5 MiB; a line without end must not fill the memory."""
 DEAD_AFTER_S = 30
 """How long a connection may stay without acknowledgement (TCP), so that a vanished machine is noticed."""
+ALLOWED_S: ContextVar[float] = ContextVar("allowed_s", default=math.inf)
+"""How long the calls of a task may take, where that is less than the client's own time-out; see `within`."""
 UNAVAILABLE = 429
 SERVER_FAULTS = 500
+
+
+T = TypeVar("T")
+
+
+async def within(timeout_s: float, call: Awaitable[T]) -> T:
+    """Return what a call returns, in at most `timeout_s`, the wait for a connection included.
+
+    The API server is told to give the call up then too. Raises UnavailableError without a status where it took longer.
+    """
+    allowed = ALLOWED_S.set(timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call
+    except TimeoutError as error:
+        raise UnavailableError(f"no answer within {timeout_s:.1f} s") from error
+    finally:
+        ALLOWED_S.reset(allowed)
 
 
 class Transport:
@@ -77,8 +99,9 @@ class Transport:
         content_type: str = "application/json",
     ) -> bytes:
         """Send a request and return the body of the answer. Raises ClusterError."""
-        asked = {**(query or {}), "timeout": f"{self._timeout_s:g}s"}
-        limits = aiohttp.ClientTimeout(total=self._timeout_s + GRACE_S, sock_connect=CONNECT_S)
+        timeout_s = min(self._timeout_s, ALLOWED_S.get())
+        asked = {**(query or {}), "timeout": f"{timeout_s:g}s"}
+        limits = aiohttp.ClientTimeout(total=timeout_s + GRACE_S, sock_connect=CONNECT_S)
         headers = {"Content-Type": content_type} if body is not None else {}
         what = f"{method} {path}"
         async with self._free:

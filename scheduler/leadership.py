@@ -117,6 +117,7 @@ class Leadership:
         else:
             self.fence.read(lease, asked_at)
         if led and self.left() <= 0:
+            self._taken_over = 0
             self.lost()
         term = self.fence.term
         if self.left() > 0 and self._taken_over != term:

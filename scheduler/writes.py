@@ -5,23 +5,20 @@ A patch carries what it changes alone, so that fields of newer servers, which we
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from kube.client import ApiClient
 from kube.decoding import decoder
-from kube.errors import UnavailableError
 from kube.kinds import CLAIMS, LEASES, PODS
 from kube.objects import Lease, Pod, ResourceClaim
+from kube.transport import within
 from scheduler.events import Events
 from scheduler.settings import LeaseName
 from scheduler.view import FINALIZER
-
-T = TypeVar("T")
 
 
 class ApiWrites:
@@ -33,15 +30,15 @@ class ApiWrites:
 
     async def read_claim(self, namespace: str, name: str, *, timeout_s: float) -> ResourceClaim:
         """Return a claim as it is now."""
-        return await _within(timeout_s, self._client.get(CLAIMS, namespace, name))
+        return await within(timeout_s, self._client.get(CLAIMS, namespace, name))
 
     async def list_claims(self, *, timeout_s: float) -> Sequence[ResourceClaim]:
         """Return all claims as they are now."""
-        return await _within(timeout_s, self._client.list_all(CLAIMS))
+        return await within(timeout_s, self._client.list_all(CLAIMS))
 
     async def read_pod(self, namespace: str, name: str, *, timeout_s: float) -> Pod:
         """Return a pod as it is now."""
-        return await _within(timeout_s, self._client.get(PODS, namespace, name))
+        return await within(timeout_s, self._client.get(PODS, namespace, name))
 
     async def finalize(self, claim: ResourceClaim, *, timeout_s: float) -> ResourceClaim:
         """Add the finalizer."""
@@ -68,7 +65,7 @@ class ApiWrites:
         """Give the claim a new resourceVersion whatever its state."""
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         metadata = {"uid": claim.metadata.uid, "annotations": {"dovetail.dev/touched": now}}
-        found = await _within(timeout_s, self._client.patch(CLAIMS, *_where(claim), {"metadata": metadata}))
+        found = await within(timeout_s, self._client.patch(CLAIMS, *_where(claim), {"metadata": metadata}))
         return _decoded(found)
 
     async def unfinalize(self, claim: ResourceClaim, *, timeout_s: float) -> ResourceClaim:
@@ -78,24 +75,24 @@ class ApiWrites:
 
     async def create_claim(self, claim: Mapping[str, Any], *, timeout_s: float) -> ResourceClaim:
         """Create a claim."""
-        return _decoded(await _within(timeout_s, self._client.create(CLAIMS, claim)))
+        return _decoded(await within(timeout_s, self._client.create(CLAIMS, claim)))
 
     async def set_special(self, pod: Pod, status: Mapping[str, Any], *, timeout_s: float) -> None:
         """Write the pod's extendedResourceClaimStatus."""
         change = {"metadata": {"uid": pod.metadata.uid}, "status": {"extendedResourceClaimStatus": status}}
         where = (pod.metadata.namespace, pod.metadata.name)
-        await _within(timeout_s, self._client.patch(PODS, *where, change, subresource="status"))
+        await within(timeout_s, self._client.patch(PODS, *where, change, subresource="status"))
 
     async def bind(self, pod: Pod, node: str, *, timeout_s: float) -> None:
         """Bind a pod of this uid."""
         metadata = pod.metadata
-        await _within(timeout_s, self._client.bind(metadata.namespace, metadata.name, metadata.uid, node))
+        await within(timeout_s, self._client.bind(metadata.namespace, metadata.name, metadata.uid, node))
 
     async def delete_pod(self, pod: Pod, *, timeout_s: float) -> None:
         """Delete the pod if it has not changed since it was read."""
         at = pod.metadata
         call = self._client.delete(PODS, at.namespace, at.name, uid=at.uid, resource_version=at.resource_version)
-        await _within(timeout_s, call)
+        await within(timeout_s, call)
 
     async def event(self, pod: Pod, reason: str, text: str, *, timeout_s: float) -> None:
         """Tell the pod's owner; an event that cannot be written is logged."""
@@ -110,7 +107,7 @@ class ApiWrites:
         if status is not None:
             change["status"], subresource = status, "status"
         call = self._client.patch(CLAIMS, *_where(claim), change, subresource=subresource)
-        return _decoded(await _within(timeout_s, call))
+        return _decoded(await within(timeout_s, call))
 
 
 class LeaseOf:
@@ -122,7 +119,7 @@ class LeaseOf:
 
     async def read_lease(self, *, timeout_s: float) -> Lease:
         """Return it as it is now."""
-        return await _within(timeout_s, self._client.get(LEASES, *self._name))
+        return await within(timeout_s, self._client.get(LEASES, *self._name))
 
 
 _decoded = decoder(CLAIMS).converted
@@ -144,11 +141,3 @@ def _consumers(claim: ResourceClaim) -> list[dict[str, Any]]:
 
 def _consumer(pod: Pod) -> dict[str, str]:
     return {"resource": "pods", "name": pod.metadata.name, "uid": pod.metadata.uid}
-
-
-async def _within(timeout_s: float, call: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await call
-    except TimeoutError as error:
-        raise UnavailableError(f"no answer within {timeout_s:.1f} s") from error

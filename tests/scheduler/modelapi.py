@@ -233,6 +233,23 @@ class ModelWrites:
         self.api.events.append(f"{pod.metadata.name}: {reason}: {text}")
 
 
+def execute(request: Request) -> None:
+    """Let a call be done while its answer is still on its way."""
+    try:
+        result = request.run()
+    except (ConflictError, NotFoundError) as error:
+        fault = error
+
+        def answer() -> Any:
+            raise fault
+    else:
+
+        def answer() -> Any:
+            return result
+
+    request.what, request.run = "answer", answer
+
+
 def deliver(api: ModelApi, request: Request, *, answer: bool = True) -> None:
     """Let a call reach the API server; without `answer`, nobody hears of it."""
     api.inflight.remove(request)

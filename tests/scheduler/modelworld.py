@@ -16,7 +16,7 @@ from kube.errors import ClusterError
 from kube.objects import Pod
 from scheduler.faults import BindFault
 from scheduler.wire import ExtenderArgs, Wishes
-from tests.scheduler.modelapi import ModelApi, Request, deliver, devices_of, time_out
+from tests.scheduler.modelapi import ModelApi, Request, deliver, devices_of, execute, time_out
 from tests.scheduler.modelreplica import Replica
 
 NODES = {"n0": ("a0", "a1"), "n1": ("b0", "b1")}
@@ -29,9 +29,31 @@ SHAPES: list[dict[str, Any]] = [
 RENEW_S, LEASE_S = 10.0, 15.0
 PLACE = ["new"] * 3 + ["again"] * 3 + ["new and unheard", "decide", "bind late", "by the old leader"]
 MAX_PENDING = 4
-NETWORK = ["first"] * 9 + ["all", "last", "any", "no answer", "time out", "time out", "lost"]
+NETWORK = ["first"] * 6 + [
+    "last",
+    "last",
+    "any",
+    "slow",
+    "no answer",
+    "time out",
+    "lose write",
+    "lose write",
+    "all",
+    "lost",
+]
 HEAR = ["all"] * 3 + ["claims", "pods"]
-TROUBLE = ["delete pod", "delete pod", "replace claim", "collect", "crash", "fail over", "relist", "time", "time"]
+TROUBLE = [
+    "delete pod",
+    "delete pod",
+    "replace claim",
+    "collect",
+    "crash",
+    "fail over",
+    "fail over",
+    "relist",
+    "time",
+    "time",
+]
 STEPS = (
     [("place", form) for form in PLACE]
     + [("network", form) for form in NETWORK * 3]
@@ -57,14 +79,20 @@ class World(RuleBasedStateMachine):
         self.chosen: dict[str, tuple[Replica, str]] = {}
         self.replicas = [self._replica(), self._replica()]
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(shapes=st.lists(st.sampled_from(SHAPES), max_size=2), lost=st.booleans())
+    def begin(self, shapes: list[dict[str, int]], lost: bool) -> None:
+        """Two replicas, one of which leads; most often with allocations on their way, where the danger is."""
         self.loop = asyncio.new_event_loop()
         for name in ("shared-0", "shared-1"):
             self.api.new_claim(name)
         self._everyone_hears()
         self._take_over()
         self._quiet()
+        for which, shape in enumerate(shapes):
+            self.place(which, shape, tuple(NODES), "new")
+            self.network(0, "last")
+            if lost:
+                self.network(0, "lose write")
 
     # What happens. One rule: of several, hypothesis leaves out some in each run, and few runs would get to a write.
 
@@ -100,15 +128,18 @@ class World(RuleBasedStateMachine):
 
     def network(self, which: int, form: str) -> None:
         """A call arrives or does not, its answer arrives or does not, its sender gives up or does not."""
-        if form == "all":
+        if form == "all" or not self.api.inflight:
             self._quiet()
             return
         at = {"first": 0, "last": len(self.api.inflight) - 1}.get(form, which % len(self.api.inflight))
-        request = self.api.inflight[at]
-        if form in {"time out", "lost"}:
+        allocations = [each for each in self.api.inflight if each.what == "allocate"]
+        request = allocations[0] if form in {"lose write", "slow"} and allocations else self.api.inflight[at]
+        if form in {"time out", "lose write", "lost"}:
             time_out(request)
         if form == "lost":
             self.api.inflight.remove(request)
+        if form == "slow":
+            execute(request)
         if form in {"first", "last", "any", "no answer"}:
             deliver(self.api, request, answer=form != "no answer")
         self._spin()
@@ -125,6 +156,10 @@ class World(RuleBasedStateMachine):
         match form:
             case "delete pod" if self.api.pods:
                 self.api.remove_pod(sorted(self.api.pods)[which % len(self.api.pods)])
+                if which & 1:
+                    self._everyone_hears()
+                if which & 2:
+                    self.api.collect()
             case "replace claim":
                 self._replace_claim(f"shared-{which % 2}")
             case "collect":
@@ -189,7 +224,6 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def no_device_is_in_two_claims(self) -> None:
-        self._spin()
         assert self.api.double == []
         for fault in self.api.faults:
             raise AssertionError("a piece of work failed") from fault
@@ -311,7 +345,7 @@ class World(RuleBasedStateMachine):
 
     def _spin(self) -> None:
         async def turn() -> None:
-            for _ in range(30):
+            for _ in range(12):
                 await asyncio.sleep(0)
 
         self.loop.run_until_complete(turn())
