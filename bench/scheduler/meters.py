@@ -50,11 +50,12 @@ class CpuMeter:
 
     def _run(self) -> None:
         while not self._ended.wait(EVERY_S):
-            self._samples.append((time.time(), {name: used_s(pid) for name, pid in self._pids.items()}))
+            alive = {name: pid for name, pid in self._pids.items() if Path(f"/proc/{pid}").exists()}
+            self._samples.append((time.time(), {name: used_s(pid) for name, pid in alive.items()}))
 
 
 def used_s(pid: int) -> float:
-    """Return the processor time of a process so far; all of this machine's busy time for pid 0."""
+    """Return the processor time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
