@@ -35,9 +35,13 @@ Run = subprocess.CompletedProcess[str]
 pytestmark = pytest.mark.cluster
 
 
+ARGV = (sys.executable, "-m", "dovetail", "sandbox")
+GUARD = "import subprocess, sys; sys.stdin.read(); subprocess.run(sys.argv[1:], capture_output=True)"
+"""Waits for the end of whoever started it, however that comes, and runs what it was given."""
+
+
 def sandbox(*words: str) -> Run:
-    argv = [sys.executable, "-m", "dovetail", "sandbox", *words]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run([*ARGV, *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def succeeds(*words: str) -> str:
@@ -76,9 +80,18 @@ def own_folder(factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         base = factory.mktemp("s")
         patch.setenv("DOVETAIL_SANDBOX_DIR", str(base))
-        yield base
-        succeeds("down")
-        assert left(base) == []
+        with guarded():
+            yield base
+            succeeds("down")
+            assert left(base) == []
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """End the sandbox with this process, killed or not: it is made to outlive whoever starts it."""
+    argv = [sys.executable, "-c", GUARD, *ARGV, "down"]
+    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True):
+        yield
 
 
 @pytest.fixture
@@ -277,6 +290,24 @@ def interrupted_up(ending: signal.Signals) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_up_leaves_nothing(clean: Path, ending: signal.Signals) -> None:
     interrupted_up(ending)
+    wait_for("nothing to be left", lambda: NotYet(str(found)) if (found := left(clean)) else True)
+
+
+KILLED = """
+import time
+from tests.dovetail.test_sandbox_cmd import guarded, succeeds
+with guarded():
+    succeeds("up", "--no-scheduler", "--nodes", "")
+    print("it is up", flush=True)
+    time.sleep(300)
+"""
+
+
+def test_a_test_that_is_killed_leaves_no_sandbox(clean: Path) -> None:
+    """A time limit of CI left one that ran on for hours."""
+    with child("-c", KILLED) as process:
+        assert "it is up" in first_line(process)
+        assert ended(process, signal.SIGKILL) != 0
     wait_for("nothing to be left", lambda: NotYet(str(found)) if (found := left(clean)) else True)
 
 
