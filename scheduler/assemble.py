@@ -17,6 +17,7 @@ from kube.client import ApiClient
 from kube.cluster import Cluster, ClusterSettings
 from kube.encode import encode_allocation, whereabouts_in
 from kube.errors import ClusterError
+from kube.objects import ResourceClaim
 from packing.mix import DemandMix
 from packing.model import NodeName
 from packing.warm import compile_kernels
@@ -123,6 +124,7 @@ class System:
             token=lambda: str(uuid.uuid4()),
         )
         self.ledger.on_freed = self.feed.on_inventory = self.wakeup.ask
+        self.ledger.on_claim = self._came
 
     def leads(self) -> bool:
         """Whether decisions may be made here."""
@@ -200,6 +202,11 @@ class System:
                 log.warning("to be settled later error=%r", str(error))
             self.decider.tick()
             await asyncio.sleep(TICK_S)
+
+    def _came(self, claim: ResourceClaim) -> None:
+        """Have the pods tried again that were rejected because the watch was late."""
+        if self.decider.came(claim):
+            self.wakeup.ask()
 
     def _encode(self, portion: Portion) -> Mapping[str, Any]:
         """Return the status.allocation of a claim."""

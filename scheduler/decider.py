@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kube.objects import Pod
+from kube.objects import Pod, ResourceClaim
 from kube.refusal import Refusal
 from kube.resolved import Resolved
 from packing.dra.model import Allocation, ClaimUid
@@ -23,6 +23,7 @@ from scheduler.preempt import Bystanders, kept_nodes
 from scheduler.preempt import Cluster as WhatIf
 from scheduler.reservations import PodUid
 from scheduler.special import Promise
+from scheduler.view import claim_names
 from scheduler.wire import (
     MAX_PRIORITY,
     BindingArgs,
@@ -33,6 +34,10 @@ from scheduler.wire import (
     Victims,
     Wishes,
 )
+
+UNSEEN_S = 60.0
+"""A rejected pod that the watch has not shown by then is gone."""
+MAX_MISSED = 10_000
 
 
 class Decided(Protocol):
@@ -122,8 +127,10 @@ class Decider:
         self.settings = settings
         self.binder: Binder | None = None
         """Set once it is made: it asks us for promises."""
-        self.waiting: set[PodUid] = set()
-        """Pods that were rejected and not placed since; for the wake-ups."""
+        self.waiting: dict[PodUid, float] = {}
+        """Pods that were rejected and not placed since, and when that was last; for the wake-ups."""
+        self.missed: set[tuple[str, str]] = set()
+        """Claims of rejected pods that we had not seen: kube-scheduler had, and will not try again because of them."""
         self._promised: dict[PodUid, dict[NodeName, Promise]] = {}
         self._rejections: dict[object, _Rejected] = {}
 
@@ -135,6 +142,8 @@ class Decider:
         try:
             resolved = self.cluster.resolve(pod)
         except Refusal as refusal:
+            if len(self.missed) < MAX_MISSED:
+                self.missed |= self._unseen(pod)
             return self._reject(pod, names, refusal.text)
         if not resolved.has_devices and not self.settings.place_all:
             return FilterResult(node_names=names)
@@ -200,13 +209,29 @@ class Decider:
         """Give up what was never fetched, and forget pods that are gone."""
         self.ledger.apply(self.reservations.expire(self.clock()))
         pods = self.ledger.view.pods
-        self.waiting = {uid for uid in self.waiting if uid in pods and not pods[uid].spec.node_name}
+        lately = self.clock() - UNSEEN_S
+        self.waiting = {
+            uid: since
+            for uid, since in self.waiting.items()
+            if (not pods[uid].spec.node_name if uid in pods else since > lately)
+        }
         for uid in [uid for uid in self._promised if uid not in self.reservations.pods]:
             del self._promised[uid]
         version = self.cluster.version
         self._rejections = {key: each for key, each in self._rejections.items() if each.version == version}
 
+    def came(self, claim: ResourceClaim) -> bool:
+        """Whether a pod was rejected for want of this claim, which the watch shows now."""
+        key = (claim.metadata.namespace, claim.metadata.name)
+        missed = key in self.missed
+        self.missed.discard(key)
+        return missed
+
     # Inside
+
+    def _unseen(self, pod: Pod) -> set[tuple[str, str]]:
+        names = {(pod.metadata.namespace, name) for _, name in claim_names(pod) if name}
+        return {each for each in names if self.ledger.view.claim(*each) is None}
 
     def _filter(self, pod: Pod, names: tuple[str, ...], resolved: Resolved, slack: float) -> FilterResult:
         uid = PodUid(pod.metadata.uid)
@@ -229,7 +254,7 @@ class Decider:
             if not chosen.text:  # else it is told of the pod's own claim, or more steps may find something
                 self._rejections[key] = _Rejected(self.cluster.version, names, text)
             return self._reject(pod, names, text)
-        self.waiting.discard(uid)
+        self.waiting.pop(uid, None)
         return FilterResult(node_names=chosen)
 
     def _choose(self, pod: Pod, resolved: Resolved, names: Sequence[str], slack: float) -> tuple[str, ...] | _Nowhere:
@@ -307,7 +332,7 @@ class Decider:
     def _reject(self, pod: Pod, names: tuple[str, ...], text: str) -> FilterResult:
         """Refuse all nodes for good: evicting pods is for `preempt` to judge, not for kube-scheduler to try."""
         uid = PodUid(pod.metadata.uid)
-        self.waiting.add(uid)
+        self.waiting[uid] = self.clock()
         if self.reservations.tied(uid) is None:
             self.ledger.apply(self.reservations.decide(uid, {}, self.clock()))
         return FilterResult(failed_and_unresolvable=dict.fromkeys(names, text))

@@ -35,7 +35,7 @@ class Cluster(Protocol):
 
 
 class Feed:
-    """The sink of all reflectors. Tells `on_inventory` that slices, taint rules or nodes changed, after the fact."""
+    """The sink of all reflectors. Tells `on_inventory` that slices, taint rules or classes changed, after the fact."""
 
     def __init__(self, cluster: Cluster, view: View) -> None:
         self._cluster = cluster
@@ -73,7 +73,7 @@ class Feed:
             self._tell(kind)
 
     def _tell(self, kind: Kind[Any]) -> None:
-        if kind in {SLICES, TAINT_RULES}:
+        if kind in {SLICES, TAINT_RULES, CLASSES}:
             self.on_inventory()
 
 

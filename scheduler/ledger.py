@@ -35,7 +35,10 @@ class Books(Protocol):
 
 
 class Ledger:
-    """Applies the effects of `reservations` to the books. Tells `on_freed` of devices that no event sets free."""
+    """Applies the effects of `reservations` to the books.
+
+    Tells `on_freed` of devices that no event sets free, and `on_claim` of claims.
+    """
 
     def __init__(self, books: Books, reservations: Reservations) -> None:
         self.books = books
@@ -43,6 +46,7 @@ class Ledger:
         self.view = View(self)
         self.on_freed: Callable[[], None] = lambda: None
         self.on_unknown: Callable[[ClaimUid], None] = lambda _claim: None
+        self.on_claim: Callable[[ResourceClaim], None] = lambda _claim: None
 
     def apply(self, effects: Iterable[Effect]) -> None:
         """Carry out effects in their order."""
@@ -68,6 +72,7 @@ class Ledger:
         uid = ClaimUid(claim.metadata.uid)
         self.apply(self.reservations.seen(uid, version_of(claim), allocated=is_allocated(claim)))
         self.books.put(claim)
+        self.on_claim(claim)
 
     def claim_gone(self, claim: ResourceClaim) -> None:
         """End all that there was of a claim."""

@@ -58,6 +58,24 @@ def test_a_pod_is_not_bound_to_a_node_that_is_gone_and_its_devices_are_free_agai
     assert story.api.claims["p-0"].status.allocation is None
 
 
+def test_a_pod_rejected_because_our_watch_of_claims_was_late_is_woken_when_the_claim_comes() -> None:
+    """kube-scheduler had seen the claim before it asked: no event of it comes that would have the pod tried again."""
+    story = Story()
+    pod = story.api.new_pod("p", {"resourceClaims": [{"name": "c", "resourceClaimName": "p-0"}]})
+    story.api.new_claim("p-0", pod)
+    assert "does not exist" in set(story.filter(pod).failed_and_unresolvable.values()).pop()
+    came: list[bool] = []
+    decider = story.replica.decider
+    story.replica.ledger.on_claim = lambda claim: came.append(decider.came(claim))
+    decider.tick()
+    assert decider.waiting, "though the watch of pods is late, too"
+    story.hear()
+    assert came == [True]
+    story.place(pod)
+    assert not any(came[1:])
+    assert not decider.waiting
+
+
 class Taken:
     """An API server that has a claim already when one of its name is created."""
 
