@@ -69,7 +69,7 @@ class DeployedPod:
         place = Place(control_plane.directory / name, name, here, kept or {})
         place.folder.mkdir(mode=0o700, exist_ok=True)
         if kubeconfig is None:
-            kubeconfig = _account(control_plane, workload, place.folder / "kubeconfig")
+            kubeconfig = account_kubeconfig(control_plane, manifests, place.folder / "kubeconfig")
         _write(podspec.files(template, manifests, place), kubeconfig)
         pod = cls(control_plane, name, podspec.processes(template, manifests, place))
         serving = control_plane.authority.server(name)
@@ -103,6 +103,12 @@ class DeployedPod:
         for each in self.containers:
             programs.stop(self.program(each), grace_s=READY_S)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its containers run."""
+        status = self.control_plane.programs.status()
+        return all(status[self.program(each)].pid is not None for each in self.containers)
+
     def kill(self) -> None:
         """SIGKILL all containers, as when a machine is lost."""
         for each in self.containers:
@@ -110,8 +116,9 @@ class DeployedPod:
                 self.control_plane.programs.kill(self.program(each))
 
 
-def _account(control_plane: ControlPlane, workload: Manifest, path: Path) -> Path:
-    """Write a kubeconfig with a token of the pod's account."""
+def account_kubeconfig(control_plane: ControlPlane, manifests: Sequence[Manifest], path: Path) -> Path:
+    """Write a kubeconfig with a token of the account that the manifests give their pods."""
+    workload = podspec.workload(manifests)
     account = {
         "apiVersion": "v1",
         "kind": "ServiceAccount",

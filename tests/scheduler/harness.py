@@ -54,13 +54,16 @@ class ExtenderProcess:
         name: str = "extender",
         kubeconfig: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("dovetail",),
     ) -> ExtenderProcess:
         """Start it and wait until it is ready. Without `kubeconfig` it is the cluster's administrator.
+
+        `program`: the module that runs, and words before its own.
 
         Raises StartError with the end of its log when it ends instead.
         """
         extender = cls(control_plane, name, free_ports(1)[0])
-        argv = [sys.executable, "-m", "dovetail", "scheduler", "--listen", f"{LOOPBACK}:{extender.port}"]
+        argv = [sys.executable, "-m", *program, "scheduler", "--listen", f"{LOOPBACK}:{extender.port}"]
         argv += ["--kubeconfig", str(kubeconfig or control_plane.kubeconfig), *flags]
         root = Path(__file__).parents[2]
         health = f"{extender.url}/readyz"
@@ -107,10 +110,10 @@ class OurScheduler:
         *flags: str,
         asked_by: Mapping[str, Any] | None = None,
         name: str = NAME,
-        kubeconfig: Path | None = None,
+        **extender_options: Any,
     ) -> OurScheduler:
-        """Start both; `asked_by` changes fields of the KubeSchedulerConfiguration, `kubeconfig` is the extender's."""
-        extender = ExtenderProcess.start(control_plane, *flags, name=f"{name}-extender", kubeconfig=kubeconfig)
+        """Start both; `asked_by` changes fields of the KubeSchedulerConfiguration."""
+        extender = ExtenderProcess.start(control_plane, *flags, name=f"{name}-extender", **extender_options)
         configuration = {**allocate_configuration(extender.port), **(asked_by or {})}
         options = SchedulerOptions(configuration=configuration)
         try:

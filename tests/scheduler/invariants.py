@@ -21,6 +21,7 @@ from sandbox.waiting import NotYet, wait_for
 
 ORPHANED_S = 60.0
 """Devices that nobody owns must be free after so long."""
+FINALIZER = "resource.kubernetes.io/delete-protection"
 EXTENDED_PREFIX = "deviceclass.resource.kubernetes.io/"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
+from dovetail.sandbox_cmd_scheduler import NAME
 from sandbox import objects
 from sandbox.api import Api, Manifest
 from sandbox.chaos.components import Component
@@ -14,7 +16,7 @@ from sandbox.chaos.proxy import ApiProxy
 from sandbox.controlplane import ControlPlane
 from sandbox.testbed import Testbed
 from sandbox.waiting import NotYet, wait_for
-from tests.scheduler.harness import NAME, OurScheduler, add_gpu_nodes
+from tests.scheduler.harness import OurScheduler, add_gpu_nodes
 from tests.scheduler.invariants import check_settled
 
 MACHINE, GPUS = "hgx-h100-8", 8
@@ -48,7 +50,7 @@ class Lab:
     @classmethod
     @contextmanager
     def on(
-        cls, control_plane: ControlPlane, *flags: str, nodes: int, asked_by: Mapping[str, object] | None = None
+        cls, control_plane: ControlPlane, *flags: str, nodes: int, asked_by: Mapping[str, Any] | None = None
     ) -> Iterator[Lab]:
         """Set all up, and take it away at the end."""
         testbed = Testbed(control_plane)
@@ -107,7 +109,7 @@ class Lab:
 
     # Workload
 
-    def pod(self, name: str, *, devices: int = 1, scheduler: str = NAME, **options: object) -> Manifest:
+    def pod(self, name: str, *, devices: int = 1, scheduler: str = NAME, **options: Any) -> Manifest:
         """Create a pod of ours with a claim of the same name."""
         self.api.create(self.claim(name, devices=devices))
         return self.api.create(objects.pod(self.namespace, name, claim=name, scheduler=scheduler, **options))
@@ -133,6 +135,7 @@ class Lab:
         """Wait until pods have nodes; returns them by name. The account of a time-out has their events."""
 
         def look() -> Mapping[str, str] | NotYet:
+            assert self.extender.pid is not None, self.ours.extender.log()[-2000:]
             found = self.api.list("v1", "Pod", self.namespace)
             nodes = {pod["metadata"]["name"]: pod["spec"].get("nodeName") for pod in found}
             left = [name for name in pods if not nodes.get(name)]
@@ -148,6 +151,12 @@ class Lab:
         """See that all is sound, then remove the workload, which leaves nothing."""
         check_settled(self.api)
         self.testbed.remove_workload(timeout_s=60)
+
+
+def gpu_slice(node: str) -> Manifest:
+    """Return the slice of a node with four GPUs."""
+    gpu = {"type": {"string": "gpu"}}
+    return objects.resource_slice(node, GPU_CLASS, [objects.device(f"gpu-{at}", attributes=gpu) for at in range(4)])
 
 
 def extended_class(name: str, resource: str) -> Manifest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,13 @@ from sandbox.controlplane import ControlPlane
 from sandbox.schedulers import SchedulerOptions, SecondScheduler
 from tests.scheduler.harness import allocate_configuration
 from tests.scheduler.invariants import check
-from tests.scheduler.lab import EXTENDED_WRITES, GPU_CLASS, WRITES, Lab
+from tests.scheduler.lab import EXTENDED_WRITES, WRITES, Lab, gpu_slice
 
 pytestmark = pytest.mark.cluster
 
 NODES = 8
 RECOVERY_S = 15.0
-"""After its extender is ready again, a pod of ours is bound within this time: that is how often kube-scheduler tries."""
+"""After its extender is ready again a pod of ours is bound within this time; kube-scheduler tries at least as often."""
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +38,6 @@ def shared_lab(control_plane: ControlPlane) -> Iterator[Lab]:
 def lab(shared_lab: Lab) -> Iterator[Lab]:
     yield shared_lab
     shared_lab.clear()
-
-
-def gpu_slice(node: str) -> Manifest:
-    """Return the GPUs of a node."""
-    gpu = {"type": {"string": "gpu"}}
-    return objects.resource_slice(node, GPU_CLASS, [objects.device(f"gpu-{at}", attributes=gpu) for at in range(4)])
 
 
 def cases() -> list[tuple[str, Match, bool]]:
@@ -182,7 +177,9 @@ def test_what_goes_away_while_it_is_being_written(lab: Lab) -> None:
     with ExitStack() as stack:
         for name, (write, _) in GOES.items():
             armed = stack.enter_context(lab.fault(WRITES[write], name, gate))
-            only = {"nodeSelector": {"kubernetes.io/hostname": "leaving"}} if name.startswith("node") else {}
+            only: dict[str, Any] = (
+                {"nodeSelector": {"kubernetes.io/hostname": "leaving"}} if name.startswith("node") else {}
+            )
             pod = lab.pod(name, **only)
             lab.wait_acted([armed])
             if name.startswith("pod"):
