@@ -20,7 +20,6 @@ def test_random_claims_get_the_devices_that_were_predicted(
     testbed: Testbed, tmp_path: Path, nodes: int, rounds: int
 ) -> None:
     tally = agreement.run(testbed, nodes=nodes, rounds=rounds, seed=SEED)
-    print(f"seed {SEED}: {tally}")  # noqa: T201 - the figure
     agreement.write(tally, tmp_path / "differing.jsonl")
     assert tally.same >= LEAST * tally.allocated, tmp_path
     assert tally.allocated >= 0.5 * nodes * rounds
