@@ -94,8 +94,8 @@ class Settler:
     async def _read(self, pod: Pod) -> Pod | None:
         try:
             name = (pod.metadata.namespace, pod.metadata.name)
-            fresh = await self.writes.read_pod(*name, timeout_s=self._window())
-        except (ClusterError, BindFault):
+            fresh = await self.writes.read_pod(*name, timeout_s=self.binder.settings.write_s)  # leader or not
+        except ClusterError:
             return None
         return fresh if fresh.metadata.uid == pod.metadata.uid else None
 

@@ -24,6 +24,12 @@ def test_t01_no_device_is_given_twice_nothing_is_held_for_ever_and_every_pod_end
     run_state_machine_as_test(world, settings=RUN)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("world", [World, WorldWithSlack])
+def test_the_same_with_new_interleavings(world: type[World]) -> None:
+    run_state_machine_as_test(world, settings=settings(RUN, max_examples=10_000, derandomize=False, print_blob=True))
+
+
 # Seeded mistakes: each one must be found, or the test above proves little.
 
 HUNT = settings(
