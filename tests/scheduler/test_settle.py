@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kube.errors import UnavailableError
-
 from tests.scheduler.test_bind import Story, fail_once, run
 
 
