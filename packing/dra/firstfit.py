@@ -31,14 +31,12 @@ class _StopError(Exception):
     """In-tree reports an error, which ends the search on this node."""
 
 
-def first_fit(
-    ledger: Ledger, node: int, ask: Ask, *, steps: int = MAX_STEPS
-) -> list[list[tuple[SubRequest, int]]] | None:
+def first_fit(ledger: Ledger, node: int, ask: Ask) -> list[list[tuple[SubRequest, int]]] | None:
     """Return the devices, by bit, that the in-tree allocator gives to each claim on a node; None where it finds none.
 
     Raises SelectorError, and BoundHitError where that takes too long to tell.
     """
-    search = _FirstFit(ledger, node, ask, steps)
+    search = _FirstFit(ledger, node, ask)
     try:
         found = search.is_possible() and search.allocate(0, 0)
     except (_TooManyResultsError, _StopError):
@@ -88,7 +86,7 @@ class _Request:
 class _FirstFit:
     """The search on one node."""
 
-    def __init__(self, ledger: Ledger, at: int, ask: Ask, steps: int) -> None:
+    def __init__(self, ledger: Ledger, at: int, ask: Ask) -> None:
         inventory = ledger.inventory
         self._ledger = ledger
         self._at = at
@@ -110,7 +108,7 @@ class _FirstFit:
         self._pool_counters: dict[int, list[int]] = {}
         for (r, _, _), number in self._node.counter_at.items():
             self._pool_counters.setdefault(r, []).append(number)
-        self._steps = steps
+        self._steps = MAX_STEPS
         self._counted: list[bool] = []
         """Per device taken, whether its counters were."""
         self.results: list[list[tuple[SubRequest, int]]] = [[] for _ in ask.claims]
