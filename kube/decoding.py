@@ -58,7 +58,7 @@ class Event(msgspec.Struct, Generic[T], frozen=True, gc=False):
     """A watch event. `object` is None for a bookmark, and for an object that does not decode: `malformed` says why.
 
     Of a deleted object that does not decode, `object` has the metadata alone, if at least that can be read; of another,
-    what must be known of it all the same (`Kind.salvage`): the devices of a claim.
+    what must be known of it all the same (`Kind.salvage`): the devices of a claim, and who uses it.
     """
 
     type: str
@@ -94,6 +94,13 @@ class Decoder(Generic[T]):
         except msgspec.ValidationError as fault:
             raise self._malformed(stored, fault) from fault
 
+    def salvaged(self, stored: object) -> T | None:
+        """Return what must be known of an object that does not decode, None where that is nothing or malformed too."""
+        saved = self._kind.salvage(stored)
+        with contextlib.suppress(MalformedObjectError):
+            return None if saved is None else self.converted(saved)
+        return None
+
     def page(self, text: bytes) -> Page[T]:
         """Decode a page of a list."""
         try:
@@ -124,7 +131,7 @@ class Decoder(Generic[T]):
                 objects.append(self.converted(stored))
             except MalformedObjectError as fault:
                 malformed.append(fault)
-                saved = self._salvaged(stored)
+                saved = self.salvaged(stored)
                 objects += [] if saved is None else [saved]
         metadata = msgspec.convert(without_nulls(page.get("metadata") or {}), ListMetadata)
         return Page(tuple(objects), metadata, tuple(malformed))
@@ -141,7 +148,7 @@ class Decoder(Generic[T]):
         try:
             return Event(str(name), version, self.converted(stored))
         except MalformedObjectError as fault:
-            remains = self._remains(metadata) if name == DELETED else self._salvaged(stored)
+            remains = self._remains(metadata) if name == DELETED else self.salvaged(stored)
             return Event(str(name), version, remains, fault)
 
     def _remains(self, metadata: object) -> T | None:
@@ -149,13 +156,6 @@ class Decoder(Generic[T]):
         field, least = self._kind.blank
         with contextlib.suppress(MalformedObjectError):
             return self.converted({"metadata": metadata, field: least})
-        return None
-
-    def _salvaged(self, stored: object) -> T | None:
-        """Return an object that has what must be known of it, None where that is nothing or malformed too."""
-        saved = self._kind.salvage(stored)
-        with contextlib.suppress(MalformedObjectError):
-            return None if saved is None else self.converted(saved)
         return None
 
     def _malformed(self, stored: object, fault: msgspec.ValidationError) -> MalformedObjectError:

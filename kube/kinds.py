@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from kube import objects
-from kube.salvage import held_devices
+from kube.salvage import stand_in
 
 RESOURCE_GROUP = "resource.k8s.io"
 
@@ -74,7 +74,7 @@ CLAIMS = Kind(
     plural="resourceclaims",
     type=objects.ResourceClaim,
     group=RESOURCE_GROUP,
-    salvage=held_devices,
+    salvage=stand_in,
 )
 TEMPLATES = Kind(
     name="ResourceClaimTemplate",

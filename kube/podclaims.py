@@ -8,6 +8,7 @@ from kube.nodeselect import single_node
 from kube.objects import OwnerReference, Pod, PodClaim, ResourceClaim
 from kube.refusal import Refusal
 from kube.resolved import Joined, Surroundings
+from kube.salvage import is_stand_in
 from packing.model import NodeName
 
 MAX_RESERVED = 256
@@ -64,6 +65,11 @@ def join(claim: ResourceClaim, pod: Pod, around: Surroundings) -> Joined:
     name = f"claim {claim.metadata.namespace}/{claim.metadata.name}"
     allocation = claim.status.allocation
     assert allocation is not None
+    if is_stand_in(allocation):
+        text = f"{name} cannot be read by this version of Dovetail"
+        raise Refusal(
+            text, "the scheduler's log names the field, parameters nested too deeply, say; make it anew without"
+        )
     reserved = any(user.uid == pod.metadata.uid for user in claim.status.reserved_for)
     if not reserved and len(claim.status.reserved_for) >= MAX_RESERVED:
         raise Refusal(f"{name} is used by {MAX_RESERVED} pods, no more can", "use another claim, or end some of them")

@@ -12,7 +12,8 @@ or falls silent is taken up where it was. Where the API server does not remember
 again, and the sink gets the exact set. Every other fault is waited out, longer each time.
 
 A malformed object is left out, counted, and named in one log line. What the sink knew of it before stays until the
-next list: a claim that cannot be read still holds its devices.
+next list. In place of a malformed claim the sink gets a stand-in that holds its devices (`kube.salvage`), events and
+lists alike.
 """
 
 from __future__ import annotations

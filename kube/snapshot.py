@@ -12,7 +12,10 @@ from kube.kinds import KINDS
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The objects of a document in its order. `malformed` do not decode; `skipped` are kinds that we do not read."""
+    """The objects of a document in its order. `malformed` do not decode; `skipped` are kinds that we do not read.
+
+    Of a malformed claim, `objects` has a stand-in that holds its devices.
+    """
 
     objects: tuple[object, ...]
     malformed: tuple[MalformedObjectError, ...] = ()
@@ -32,8 +35,11 @@ def read_snapshot(document: object, source: str = "snapshot") -> Snapshot:
         if kind not in KINDS:
             skipped[kind] = None
             continue
+        read = decoder(KINDS[kind])
         try:
-            objects.append(decoder(KINDS[kind]).converted(stored))
+            objects.append(read.converted(stored))
         except MalformedObjectError as fault:
             malformed.append(fault)
+            saved = read.salvaged(stored)
+            objects += [] if saved is None else [saved]
     return Snapshot(tuple(objects), tuple(malformed), tuple(skipped))

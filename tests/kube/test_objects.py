@@ -207,7 +207,18 @@ def test_a_malformed_claim_still_holds_its_devices() -> None:
         assert given_to(found) == (Given("", DeviceId("d", "p", "gpu-0")),)
         assert not selects(found.status.allocation.node_selector, "node-1", {})
     status = {"allocation": {"devices": {"results": results[1:]}}}
-    assert event("ADDED", {**stored, "status": status}).object is None
+    assert given_to(event("ADDED", {**stored, "status": status}).object) == ()
+
+
+def test_a_malformed_claim_keeps_its_users_and_all_of_its_metadata_that_decodes() -> None:
+    """Else it looks idle: the janitor would take the devices from a running pod."""
+    users = [{"resource": "pods", "name": "a", "uid": "u-a"}, {"name": 7}]
+    metadata = {**CLAIM["metadata"], "deletionTimestamp": "2026-11-21T20:00:00Z", "creationTimestamp": None}
+    stored = {"metadata": metadata, "spec": {"devices": 1}, "status": {"reservedFor": users}}
+    found = event("MODIFIED", stored).object
+    assert [each.uid for each in found.status.reserved_for] == ["u-a"]
+    assert found.metadata.deletion_timestamp is not None
+    assert found.metadata.owner_references == one(CLAIMS, CLAIM).metadata.owner_references
 
 
 FIELDS = (
