@@ -166,5 +166,42 @@ def test_from_zero_to_ready(
     assert figures["in_use"] == allocated
 
 
+@pytest.mark.parametrize("label", ["kubernetes.io/hostname", "example.com/nic"])
+def test_one_pool_changes_among_those_bound_to_nodes_by_a_selector(benchmark: BenchmarkFixture, label: str) -> None:
+    """5,000 nodes, each with a network pool that a selector binds to it, as network drivers publish them."""
+    from kube.cluster import Cluster, ClusterSettings
+    from kube.decoding import decoder
+    from kube.kinds import NODES, SLICES
+
+    driver, names = "nic.example.com", [f"node-{at:05}" for at in range(5_000)]
+
+    def pool_of(name: str, generation: int) -> Any:
+        expression = {"key": label, "operator": "In", "values": [name]}
+        spec = {
+            "driver": driver,
+            "pool": {"name": name, "generation": generation, "resourceSliceCount": 1},
+            "nodeSelector": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]},
+            "devices": [{"name": "nic-0"}],
+        }
+        return decoder(SLICES).converted({"metadata": {"name": name}, "spec": spec})
+
+    cluster = Cluster(ClusterSettings(drivers=(DRIVER, driver)))
+    for name in names:
+        cluster.put(decoder(NODES).converted({"metadata": {"name": name, "labels": {label: name}}}))
+        cluster.put(pool_of(name, 1))
+    cluster.packed()
+    generation = 1
+
+    def change() -> Any:
+        nonlocal generation
+        generation += 1
+        cluster.put(pool_of(names[0], generation))
+        return cluster.packed()
+
+    packed = benchmark(change)
+    assert [[one.pool.name for one in reached] for reached in packed.inventory.reach] == [[name] for name in names]
+    assert packed.inventory.reach[0][0].pool.generation == generation
+
+
 if __name__ == "__main__":
     print(json.dumps(ready(Path(sys.argv[1]))))

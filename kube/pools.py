@@ -13,8 +13,9 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from kube.devices import DeviceShapes, decode_taints
+from kube.nearby import Nearby
 from kube.nodeselect import selects
-from kube.objects import DeviceTaintRule, Node, ResourceSlice
+from kube.objects import DeviceTaintRule, Node, NodeSelector, ResourceSlice
 from kube.slices import Slice, Where, decode_slice
 from packing.dra.model import Amount, DeviceId, Pool, PoolShape, Reach, Taint
 
@@ -59,8 +60,8 @@ class Pools:
         self._of_pool: defaultdict[PoolKey, dict[str, Slice]] = defaultdict(dict)
         self._rules: dict[str, DeviceTaintRule] = {}
         self._dirty: set[PoolKey] = set()
-        self._local: defaultdict[str, set[PoolKey]] = defaultdict(set)
-        self._spread: set[PoolKey] = set()
+        self._nearby: Nearby[PoolKey] = Nearby()
+        self._faulty: set[PoolKey] = set()
         self.states: dict[PoolKey, PoolState] = {}
         """By pool; as of the last `refresh`."""
 
@@ -125,11 +126,9 @@ class Pools:
                 self._of_pool.pop(key, None)
                 continue
             state = self.states[key] = self._state(key, sorted(slices.values(), key=lambda each: each.name))
-            for where in state.where:
-                if where.node:
-                    self._local[where.node].add(key)
-                else:
-                    self._spread.add(key)
+            self._nearby.add(key, state.where)
+            if state.fault:
+                self._faulty.add(key)
         self._sweep()
         return changed
 
@@ -139,42 +138,32 @@ class Pools:
         By driver and name, those with binding conditions last. A pool of which a node has devices of its own beside
         others is there twice.
         """
-        keys = [key for key in (*self._local.get(node.metadata.name, ()), *self._spread) if key.driver in drivers]
-        found = [
-            reach for key in sorted(set(keys)) if self.states[key].pool for reach in _reaches(self.states[key], node)
-        ]
+        keys = sorted(key for key in self._nearby.of(node) if key.driver in drivers)
+        admits = _Admits(node)
+        found = [reach for key in keys if self.states[key].pool for reach in _reaches(self.states[key], admits)]
         return tuple(sorted(found, key=lambda reach: _awaits(reach.pool.shape)))
 
     def unready(self, node: Node, drivers: frozenset[str]) -> bool:
         """Whether a node reaches, or would, a pool of `drivers` that cannot be used."""
-        keys = (key for key in (*self._local.get(node.metadata.name, ()), *self._spread) if key.driver in drivers)
-        return any(
-            where.node == node.metadata.name if where.node else _admitted(where, node)
-            for key in keys
-            if (state := self.states[key]).fault
-            for where in state.where
-        )
+        if not self._faulty:
+            return False
+        keys = (key for key in self._nearby.of(node) & self._faulty if key.driver in drivers)
+        admits = _Admits(node)
+        return any(where.node == admits.name or admits(where) for key in keys for where in self.states[key].where)
 
     def local_pools(self, node: str, driver: str) -> list[Pool]:
         """Return the pools of a driver that have devices of this node alone."""
-        keys = sorted(key for key in self._local.get(node, ()) if key.driver == driver)
+        keys = sorted(key for key in self._nearby.local(node) if key.driver == driver)
         return [pool for key in keys if (pool := self.states[key].pool) is not None]
 
     def node_names(self) -> frozenset[str]:
         """Return the nodes that pools name."""
-        return frozenset(self._local)
+        return self._nearby.node_names()
 
     def usable(self, of_driver: Callable[[str], bool]) -> list[Pool]:
         """Return the usable pools of some drivers, by driver and name."""
         keys = sorted(key for key in self.states if of_driver(key.driver))
         return [pool for key in keys if (pool := self.states[key].pool) is not None]
-
-    def nodes_of(self, key: PoolKey) -> frozenset[str] | None:
-        """Return the nodes that can use devices of a pool; None: they are not told by name."""
-        state = self.states.get(key)
-        if state is None or state.pool is None:
-            return frozenset()
-        return None if key in self._spread else frozenset(where.node for where in state.where)
 
     def where(self, device: DeviceId) -> Where | None:
         """Return who can use a device, None where there is no such device."""
@@ -187,13 +176,9 @@ class Pools:
 
     def _forget(self, key: PoolKey) -> None:
         old = self.states.pop(key, None)
-        self._spread.discard(key)
-        for where in old.where if old else ():
-            keys = self._local.get(where.node)
-            if keys is not None:
-                keys.discard(key)
-                if not keys:
-                    del self._local[where.node]
+        if old is not None:
+            self._nearby.remove(key, old.where)
+            self._faulty.discard(key)
 
     def _state(self, key: PoolKey, slices: list[Slice]) -> PoolState:
         newest = max(each.generation for each in slices)
@@ -296,27 +281,35 @@ def _where_of(slices: list[Slice]) -> tuple[Where, ...]:
     return tuple(each.where[at if len(each.where) > 1 else 0] for each in slices for at in range(len(each.devices)))
 
 
-def _reaches(state: PoolState, node: Node) -> list[Reach]:
+class _Admits:
+    """Whether devices that are no single node's can be used on a node; each selector is evaluated once."""
+
+    def __init__(self, node: Node) -> None:
+        self.name = node.metadata.name
+        self._labels = node.metadata.labels
+        self._known: dict[NodeSelector | None, bool] = {}
+
+    def __call__(self, where: Where) -> bool:
+        if where.node:
+            return False
+        known = self._known.get(where.selector)
+        if known is None:
+            known = self._known[where.selector] = selects(where.selector, self.name, self._labels)
+        return known
+
+
+def _reaches(state: PoolState, admits: _Admits) -> list[Reach]:
     """Return what a node can use of a pool: the devices that are its own, and the others."""
     assert state.pool is not None
     own = others = 0
-    if len(state.where) == 1:
-        (where,) = state.where
-        if where.node == node.metadata.name:
-            own = state.usable
-        elif not where.node and _admitted(where, node):
-            others = state.usable
-    else:
-        for at, where in enumerate(state.where):
-            if where.node == node.metadata.name:
-                own |= 1 << at & state.usable
-            elif not where.node and _admitted(where, node):
-                others |= 1 << at & state.usable
+    alike = len(state.where) == 1
+    for at, where in enumerate(state.where):
+        devices = state.usable if alike else 1 << at & state.usable
+        if where.node == admits.name:
+            own |= devices
+        elif admits(where):
+            others |= devices
     return [Reach(state.pool, mask, local) for mask, local in ((own, True), (others, False)) if mask]
-
-
-def _admitted(where: Where, node: Node) -> bool:
-    return selects(where.selector, node.metadata.name, node.metadata.labels)
 
 
 def _awaits(shape: PoolShape) -> bool:

@@ -200,5 +200,5 @@ def test_however_it_came_about_the_state_is_that_of_the_objects_now(events: list
         pools.remove(name)
     pools.refresh()
     assert not pools.states
-    assert not pools._local
-    assert not pools._spread
+    assert not pools._nearby
+    assert not pools._faulty
