@@ -178,7 +178,7 @@ class DeviceClass(Part, frozen=True, kw_only=True):
 class DeviceTaintSelector(Part, frozen=True, kw_only=True):
     """Which devices a rule taints: those that match every field that is set.
 
-    `device_class_name` and `selectors` are of v1alpha3 as in 1.34 alone.
+    `device_class_name` and `selectors` are of v1alpha3 as in 1.34 alone; we ignore a rule that has them.
     """
 
     driver: str = ""

@@ -6,6 +6,7 @@ device name twice, every counter known. What fails that is unusable, with a reas
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from kube.nodeselect import selects
 from kube.objects import DeviceTaintRule, Node, NodeSelector, ResourceSlice
 from kube.slices import Slice, Where, decode_slice
 from packing.dra.model import Amount, DeviceId, Pool, PoolShape, Reach, Taint
+
+_log = logging.getLogger(__name__)
 
 MANY_SHAPES = 4096
 """Device shapes above which those of devices long gone are looked for and forgotten."""
@@ -103,6 +106,12 @@ class Pools:
         """Add or change a taint rule."""
         self.remove_rule(rule.metadata.name)
         self._rules[rule.metadata.name] = rule
+        if _beyond_us(rule):
+            _log.warning(
+                "DeviceTaintRule %s taints nothing: deviceClassName and selectors, of 1.34 alone, are not known here; "
+                "name driver, pool or device instead",
+                rule.metadata.name,
+            )
         self._dirty.update(self._ruled(rule))
 
     def remove_rule(self, name: str) -> None:
@@ -319,7 +328,18 @@ def _awaits(shape: PoolShape) -> bool:
 def _concerns(rule: DeviceTaintRule, key: PoolKey) -> bool:
     """Whether a rule may taint devices of a pool. One without a selector taints nothing."""
     wanted = rule.spec.device_selector
-    return wanted is not None and wanted.driver in ("", key.driver) and wanted.pool in ("", key.name)
+    return (
+        wanted is not None
+        and not _beyond_us(rule)
+        and wanted.driver in ("", key.driver)
+        and wanted.pool in ("", key.name)
+    )
+
+
+def _beyond_us(rule: DeviceTaintRule) -> bool:
+    """Whether a rule picks devices in a way that came and went with 1.34: what else it names would be too many."""
+    wanted = rule.spec.device_selector
+    return wanted is not None and bool(wanted.device_class_name or wanted.selectors)
 
 
 def _names(rule: DeviceTaintRule, device: str) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kube.objects import DeviceTaintRule, ResourceSlice
 from kube.pools import PoolKey, Pools
 from packing.dra.model import Effect, Taint
-from tests.kube.builders import DRIVER, decoded, device, machine_slices, node, slice_of
+from tests.kube.builders import DRIVER, Json, decoded, device, machine_slices, node, slice_of
 from tests.kube.pooling import KEY, pools_of, rule
 
 
@@ -60,6 +60,19 @@ class TestTaints:
         spec = {"taint": {"key": "r", "effect": "NoSchedule"}}
         pools.put_rule(decoded({"metadata": {"name": "r"}, "spec": spec}, DeviceTaintRule))
         assert pools.refresh() == frozenset()
+
+    @pytest.mark.parametrize(
+        "wish", [{"deviceClassName": "gpu"}, {"selectors": [{"cel": {"expression": "device.driver == 'x'"}}]}]
+    )
+    def test_a_rule_of_v1alpha3_by_class_or_selector_is_ignored_and_named(
+        self, wish: Json, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Both were decoded and never looked at: such a rule tainted every device of the cluster."""
+        pools = pools_of(slice_of("a", [device("x")]))
+        spec = {"deviceSelector": {"driver": DRIVER, **wish}, "taint": {"key": "r", "effect": "NoExecute"}}
+        pools.put_rule(decoded({"metadata": {"name": "odd"}, "spec": spec}, DeviceTaintRule))
+        assert pools.refresh() == frozenset()
+        assert "DeviceTaintRule odd taints nothing: deviceClassName" in caplog.text
 
     def test_an_effect_of_a_later_day_keeps_pods_off(self) -> None:
         pool = pools_of(slice_of("a", [device("x", taints=[{"key": "k", "effect": "Vaporise"}])])).states[KEY].pool
