@@ -1,8 +1,9 @@
 """The state of a cluster in memory, live or from a snapshot: events in, answers out. It never waits and never fails.
 
-Events may come twice, late or in any order: the state is that of the newest objects. What is packed for the core
-(`arrange`) is redone at the next question, once however many events there were, and only if nodes or pools changed;
-what is in use follows every event.
+Events of different kinds may come in any order, and each of them twice. Within a kind they come as a watch tells them;
+only of nodes, namespaces, classes and claims, which answers to writes may show too, is an object older than the one
+known ignored. What is packed for the core (`arrange`) is redone at the next question, once however many events there
+were, and only if nodes or pools changed; what is in use follows every event.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where watch events go: claims and pods through the ledger, which keeps reservations in step; else to the cluster."""
+"""Where watch events go: claims and pods to the view, which drops older ones; all others to the cluster."""
 
 from __future__ import annotations
 
