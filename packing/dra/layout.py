@@ -96,7 +96,8 @@ def layout_of(node: Node, shape: int, reached: tuple[Reach, ...]) -> Layout:
         plain=False,
     )
     local = all(one.local for one, has in zip(reached, layout.has_parts, strict=True) if has)
-    plain = local and not twice and all(_agrees(node, layout, gpu) for gpu in range(len(node.shape.gpus)))
+    bound = any(layout.devices[bit].binding_conditions for bit in layout.parts)  # the core would give them all the same
+    plain = local and not twice and not bound and all(_agrees(node, layout, gpu) for gpu in range(len(node.shape.gpus)))
     object.__setattr__(layout, "plain", plain)
     return layout
 

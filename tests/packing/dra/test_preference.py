@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packing.dra.inventory import build_inventory
 from packing.dra.ledger import Ledger
 from packing.dra.model import Constraint, DeviceShape, Effect, SubRequest, Taint, Toleration
 from packing.dra.reference import is_valid
@@ -20,6 +21,7 @@ from tests.packing.dra.builders import (
     GPUS,
     NICS,
     Machine,
+    all_of,
     allocator_of,
     amount,
     ask,
@@ -177,6 +179,19 @@ def test_a_toleration_brings_a_tainted_gpu_back() -> None:
     assert allocator.allocate(ask(exactly(GPUS, 4))).allocation is None
     tolerant = exactly(GPUS, 4, tolerations=(Toleration("", True, "", ""),))
     assert allocator.allocate(ask(tolerant)).allocation is not None
+
+
+def test_a_gpu_with_binding_conditions_is_not_given() -> None:
+    """Found in review: `place()` knows of no such conditions, and gave the GPUs that nobody can wait for."""
+    (reach,) = inventory_of(Machine("a", PAIRS)).reach[0]
+    waiting = [
+        replace(device, binding_conditions=("ready",) if device.part.gpu else ()) for device in reach.pool.shape.devices
+    ]
+    pool = replace(reach.pool, shape=replace(reach.pool.shape, devices=tuple(waiting)))
+    fabric = inventory_of(Machine("a", PAIRS)).fabric
+    allocator = allocator_of(Ledger(build_inventory(fabric, {fabric.nodes[0].name: [all_of(pool)]})))
+    assert allocator.allocate(ask(exactly(GPUS, 2))).allocation is None
+    assert devices(allocator.allocate(ask(exactly(GPUS))).allocation) == [["gpu-0"]]
 
 
 # Bugs that happened to others (reliability): each stays away.
