@@ -182,6 +182,11 @@ class Pool:
         assert len(self.identity) == len(self.shape.devices)
         assert all(own.issuperset(attributes) for attributes in self.identity), f"{self.name}: identity beyond {own}"
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names the pool: driver and name."""
+        return self.driver, self.name
+
     def device(self, at: int) -> DeviceId:
         """Return the device at a position of the shape."""
         return DeviceId(self.driver, self.name, self.shape.devices[at].name)
@@ -203,7 +208,12 @@ class Reach(NamedTuple):
 
 
 class SelectorError(Exception):
-    """A selector failed to evaluate. Its text names class or request, expression, device and what went wrong."""
+    """A selector failed to evaluate. Its text names class or request, expression, device and what went wrong.
+
+    `at`: the alternative whose selector it is, and the pool of the device.
+    """
+
+    at: tuple[SubRequest, Pool] | None = None
 
 
 class Selection(Protocol):

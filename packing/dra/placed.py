@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from packing.dra.amounts import consumed
 from packing.dra.layout import Layout
 from packing.dra.ledger import Ledger
-from packing.dra.model import Amount, Ask, Given, PartKind, SubRequest
+from packing.dra.model import Amount, Ask, Given, PartKind, Pool, SelectorError, SubRequest
 from packing.dra.translate import Combination
 from packing.model import Devices, PartitionRequest, Placement, Request, ShareRequest
 
@@ -48,13 +49,15 @@ def _devices(layout: Layout, sub: SubRequest, request: Request, devices: Devices
 def are_free(ledger: Ledger, node: int, taken: Sequence[Taken]) -> bool:
     """Whether devices of a node are free together: not held, with capacity and counters left."""
     layout, reach = ledger.inventory.layout(node), ledger.inventory.reach[node]
-    needed: dict[tuple[int, str, str], int] = {}
+    needed: dict[tuple[tuple[str, str], str, str], int] = {}
+    pools: dict[tuple[str, str], Pool] = {}
     held: dict[tuple[int, str], int] = {}
     begun: set[int] = set()
     for bit, amounts in taken:
         r, _ = layout.place_of(bit)
-        use, device = ledger.in_use.pool(reach[r].pool), layout.devices[bit]
-        if device.name in use.taken:
+        pool, device = reach[r].pool, layout.devices[bit]
+        use = ledger.in_use.pool(pool)
+        if device.name in use.taken or (device.name in use.shares and not device.multiple):
             return False
         for name, amount in (amounts or {}).items():
             held[bit, name] = held.get((bit, name), 0) + amount
@@ -64,11 +67,13 @@ def are_free(ledger: Ledger, node: int, taken: Sequence[Taken]) -> bool:
         if bit in begun or (amounts is not None and device.name in use.shares):
             continue
         begun.add(bit)
+        pools[pool.key] = pool
         for counter_set, counter, amount in device.consumes:
-            needed[r, counter_set, counter] = needed.get((r, counter_set, counter), 0) + amount
-    for (r, counter_set, counter), total in needed.items():
-        shape = reach[r].pool.shape
-        used = ledger.in_use.pool(reach[r].pool).counters(shape).get((counter_set, counter), 0)
+            counted = (pool.key, counter_set, counter)
+            needed[counted] = needed.get(counted, 0) + amount
+    for (key, counter_set, counter), total in needed.items():
+        shape = pools[key].shape
+        used = ledger.in_use.pool(pools[key]).counters(shape).get((counter_set, counter), 0)
         if used + total > shape.counters[counter_set, counter]:
             return False
     return True
@@ -109,3 +114,25 @@ class Names:
             return sub.name
         at = self._known.claims[claim].requests[position].alternatives.index(sub)
         return self._now.claims[claim].requests[position].alternatives[at].name
+
+
+@contextmanager
+def told_of(known: Ask, now: Ask) -> Iterator[None]:
+    """Let a selector that fails for `known` say so of `now`, an ask that is like it and differs in names at most."""
+    try:
+        yield
+    except SelectorError as error:
+        if error.at is not None and known is not now:
+            sub, pool = error.at
+            _counterpart(known, now, sub).selection.mask(pool)  # fails likewise
+        raise
+
+
+def _counterpart(known: Ask, now: Ask, sub: SubRequest) -> SubRequest:
+    """Return the alternative of `now` that stands where `sub` does in `known`."""
+    at = next(at for at, each in enumerate(_alternatives(known)) if each is sub)
+    return _alternatives(now)[at]
+
+
+def _alternatives(ask: Ask) -> list[SubRequest]:
+    return [sub for claim in ask.claims for request in claim.requests for sub in request.alternatives]

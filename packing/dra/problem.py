@@ -51,7 +51,9 @@ class Node:
     def _add_pool(self, r: int, one: Reach, use: PoolUse) -> None:
         shape, start = one.pool.shape, self.layout.starts[r]
         used = use.counters(shape) if shape.counters else {}
-        same = next((s for s in range(r) if self.reach[s].pool is one.pool), r)  # its own devices, and others beside
+        same = next(
+            (s for s in range(r) if self.reach[s].pool.key == one.pool.key), r
+        )  # its own devices, and others beside
         for name, total in shape.counters.items():
             if same < r:
                 self.counter_at[(r, *name)] = self.counter_at[(same, *name)]
@@ -161,8 +163,8 @@ def _refusal(node: Node, item: Item, bit: int, *, binding: bool) -> str:
         return TAINTED
     if item.sub.admin:
         return ""
-    if node.taken >> bit & 1:
-        return IN_USE
+    if node.taken >> bit & 1 or (node.shared >> bit & 1 and not device.multiple):
+        return IN_USE  # also one that was shared when it was given, and now is not to be
     return "" if node.shared >> bit & 1 or node.has_counters(bit) else COUNTERS
 
 

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from packing.dra.inuse import InUse
+from packing.dra.inventory import build_inventory
 from packing.dra.ledger import Ledger
-from packing.dra.model import ClaimUid, DeviceId, Given
-from tests.packing.clusters import examples
-from tests.packing.dra.builders import GPU_DRIVER, GPUS, Machine, allocator_of, amount, ask, exactly, inventory_of
+from packing.dra.model import Capacity, ClaimUid, CounterUse, DeviceId, DeviceShape, Given, PoolShape, Reach
+from packing.fabric import build_fabric
+from packing.model import NodeName
+from tests.packing.clusters import examples, node
+from tests.packing.dra.builders import (
+    GPU_DRIVER,
+    GPUS,
+    NIC_DRIVER,
+    NICS,
+    NO_GPUS,
+    Machine,
+    allocator_of,
+    amount,
+    ask,
+    exactly,
+    inventory_of,
+)
 
 MACHINE = "azure-nc96ads-a100-v4"
 
@@ -110,3 +127,39 @@ def test_pods_beyond_what_a_node_has_take_what_is_left() -> None:
     ledger.remove_pod("one")
     assert ledger.usage.arrays.nodes[0, 0] == 200
     assert not ledger.add_pod("three", type(name)("unknown"), 1, 1)
+
+
+def test_a_share_keeps_a_device_that_is_not_to_be_shared_any_more() -> None:
+    """Found in review: republished without allowMultipleAllocations, a device with live shares was given away whole."""
+    device = DeviceShape(name="card", capacity={"bw": Capacity(amount(10))})
+    pool = PoolShape(driver=NIC_DRIVER, devices=(device,), counters={})
+    ledger = Ledger(inventory_of(Machine("a", beside=(pool,))))
+    share = Given("nic", DeviceId(NIC_DRIVER, f"a/{NIC_DRIVER}", "card"), consumed={"bw": amount(5)})
+    ledger.add_claim(ClaimUid("held"), [share])
+    assert allocator_of(ledger).allocate(ask(exactly(NICS))).allocation is None
+    ledger.remove_claim(ClaimUid("held"))
+    assert allocator_of(ledger).allocate(ask(exactly(NICS))).allocation is not None
+
+
+def test_a_share_keeps_a_gpu_of_which_it_was_taken() -> None:
+    """The same where `place()` would decide: what holds a share of a whole GPU holds the GPU."""
+    ledger = Ledger(inventory_of(Machine("a", "rtx3090-2-nvlink")))
+    ledger.add_claim(ClaimUid("held"), [given_device("gpu-0", consumed=SHARE)])
+    assert allocator_of(ledger).allocate(ask(exactly(GPUS, 2))).allocation is None
+    (found,) = allocator_of(ledger).allocate(ask(exactly(GPUS))).allocation.claims[0]
+    assert found.device.name == "gpu-1"
+
+
+def test_devices_of_one_pool_reached_twice_share_its_counters() -> None:
+    """Found in review: a pool that lists nodes per device gave out its counters once to each of its two parts."""
+    devices = tuple(
+        DeviceShape(name=name, consumes=(CounterUse("set", "x", amount(6)),)) for name in ("of the node", "of all")
+    )
+    shape = PoolShape(driver=NIC_DRIVER, devices=devices, counters={("set", "x"): amount(10)})
+    (one,) = inventory_of(Machine("a", beside=(shape,))).reach[0]
+    parts = [Reach(one.pool, 0b01, True), Reach(replace(one.pool), 0b10, False)]
+    inventory = build_inventory(build_fabric((node("a", NO_GPUS),)), {NodeName("a"): parts})
+    allocator = allocator_of(Ledger(inventory))
+    assert allocator.allocate(ask(exactly(NICS))).allocation is not None
+    assert allocator.allocate(ask(exactly(NICS, 2))).allocation is None
+    assert allocator.predict(ask(exactly(NICS, 2))) == []
