@@ -11,14 +11,13 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 
 from packing.dra.general import General, Predicted
 from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, Ask
-from packing.dra.placed import Names, Taken, are_free, devices_of, givens_of
+from packing.dra.placed import Names, Taken, are_free, devices_of, givens_of, told_of
 from packing.dra.translate import Combination, bits_of, combinations, selected, translate
 from packing.kernels.arrays import UNDECIDED, Flags
 from packing.memory import memory_of
@@ -65,15 +64,16 @@ class Allocator:
         undecided = False
         nodes = self._admitted(ask, among)
         known = self._known(ask)
-        for way in known.ways():
-            names = Names(known.ask, ask)
-            field = Field(self._ledger, self._policy, way, nodes)
-            best = field.best()
-            undecided |= field.undecided
-            if best is not None:
-                allocation, score = field.allocation(best, names)
-                others = field.others(best, names, score - slack, most - 1) if most > 1 else ()
-                return Outcome(allocation=allocation, score=score, others=others)
+        names = Names(known.ask, ask)
+        with told_of(known.ask, ask):
+            for way in known.ways():
+                field = Field(self._ledger, self._policy, way, nodes)
+                best = field.best()
+                undecided |= field.undecided
+                if best is not None:
+                    allocation, score = field.allocation(best, names)
+                    others = field.others(best, names, score - slack, most - 1) if most > 1 else ()
+                    return Outcome(allocation=allocation, score=score, others=others)
         return Outcome(allocation=None, undecided=undecided or known.cut_short)
 
     def predict(self, ask: Ask, among: Flags | None = None) -> list[tuple[Allocation, int]]:
@@ -85,7 +85,8 @@ class Allocator:
         nodes = self._admitted(ask, among)
         known = self._known(ask)
         predicted = known.predicted
-        predicted.refresh(nodes)
+        with told_of(known.ask, ask):
+            predicted.refresh(nodes)
         scores = np.where(nodes, predicted.scores, UNDECIDED)
         order = np.argsort(-scores, kind="stable")
         names = Names(known.ask, ask)
@@ -146,16 +147,24 @@ class Known:
         self._ledger = ledger
         self._policy = policy
         self._left = combinations(ask)
+        self._next = next(self._left, None)
         self._ways: list[Way] = []
 
     def ways(self) -> Iterator[Way]:
-        """Yield the ways, the first alternatives first. Raises SelectorError."""
-        yield from self._ways
-        for combination in islice(self._left, MAX_COMBINATIONS - len(self._ways)):
-            way = Way(self._ledger, self._policy, self.ask, combination)
-            self._ways.append(way)
-            yield way
-        self.cut_short = len(self._ways) == MAX_COMBINATIONS and next(self._left, None) is not None
+        """Yield the ways, the first alternatives first. Raises SelectorError, and again wherever it is asked again."""
+        at = 0
+        while at < len(self._ways) or self._extend():
+            yield self._ways[at]
+            at += 1
+
+    def _extend(self) -> bool:
+        """Add the next way; False where there is none, or no more are tried."""
+        if self._next is None or len(self._ways) == MAX_COMBINATIONS:
+            self.cut_short = self._next is not None
+            return False
+        self._ways.append(Way(self._ledger, self._policy, self.ask, self._next))
+        self._next = next(self._left, None)  # only now: a way that fails to be made is the next one still
+        return True
 
     @cached_property
     def predicted(self) -> Predicted:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from packing.dra.amounts import consumed
 from packing.dra.inventory import Inventory
 from packing.dra.layout import Layout
 from packing.dra.ledger import share_amounts
-from packing.dra.model import MAX_RESULTS, Ask, PartKind, Reach, SubRequest
+from packing.dra.model import MAX_RESULTS, Ask, ClaimAsk, PartKind, Reach, SelectorError, SubRequest
 from packing.kernels.arrays import Flags
 from packing.model import (
     MAX_GPUS_PER_NODE,
@@ -76,16 +75,44 @@ class Translation:
 
 
 def combinations(ask: Ask) -> Iterator[Combination]:
-    """Yield every choice of alternatives, the first of each request first, the last request varying fastest."""
-    requests = [request for claim in ask.claims for request in claim.requests]
-    sizes = [len(claim.requests) for claim in ask.claims]
-    for chosen in product(*(request.alternatives for request in requests)):
-        at, claims = 0, []
-        for size in sizes:
-            claims.append(chosen[at : at + size])
-            at += size
-        if all(sum(sub.count for sub in claim if not sub.all_devices) <= MAX_RESULTS for claim in claims):
-            yield tuple(claims)
+    """Yield every choice of alternatives, the first of each request first, the last request varying fastest.
+
+    A claim has room for `MAX_RESULTS` devices: choices of more are cut off as soon as the rest cannot but exceed it.
+    """
+    rests = [_least_of_rest(claim) for claim in ask.claims]
+    if all(rest[0] <= MAX_RESULTS for rest in rests):
+        yield from _choices(ask.claims, rests, ())
+
+
+def _choices(claims: tuple[ClaimAsk, ...], rests: list[list[int]], before: Combination) -> Iterator[Combination]:
+    """Yield the choices that begin with those of the claims before."""
+    if len(before) == len(claims):
+        yield before
+        return
+    for chosen in _of_claim(claims[len(before)], rests[len(before)], ()):
+        yield from _choices(claims, rests, (*before, chosen))
+
+
+def _of_claim(claim: ClaimAsk, rest: list[int], chosen: tuple[SubRequest, ...]) -> Iterator[tuple[SubRequest, ...]]:
+    if len(chosen) == len(claim.requests):
+        yield chosen
+        return
+    taken = sum(_least(sub) for sub in chosen)
+    for sub in claim.requests[len(chosen)].alternatives:
+        if taken + _least(sub) + rest[len(chosen) + 1] <= MAX_RESULTS:
+            yield from _of_claim(claim, rest, (*chosen, sub))
+
+
+def _least(sub: SubRequest) -> int:
+    return 0 if sub.all_devices else sub.count
+
+
+def _least_of_rest(claim: ClaimAsk) -> list[int]:
+    """Return the devices that the requests from each one on take at least, 0 after the last."""
+    found = [0]
+    for request in reversed(claim.requests):
+        found.append(found[-1] + min(_least(sub) for sub in request.alternatives))
+    return found[::-1]
 
 
 def translate(inventory: Inventory, ask: Ask, combination: Combination) -> Translation:
@@ -122,7 +149,11 @@ def selected(layout: Layout, reach: tuple[Reach, ...], sub: SubRequest) -> int:
     """Return the devices of a node that the selectors admit, bit mask. Raises SelectorError."""
     bits = 0
     for one, start in zip(reach, layout.starts, strict=True):
-        bits |= (sub.selection.mask(one.pool) & one.mask) << start
+        try:
+            bits |= (sub.selection.mask(one.pool) & one.mask) << start
+        except SelectorError as error:
+            error.at = (sub, one.pool)
+            raise
     return bits
 
 
