@@ -13,6 +13,7 @@ from bench.scheduler import fill as filling
 from bench.scheduler import openb
 from bench.scheduler import pairs as linked
 from bench.scheduler import throughput as bursts
+from bench.scheduler import waiting as wakeups
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -61,6 +62,17 @@ def pairs(nodes: int = linked.NODES, arrivals: int = linked.ARRIVALS, seed: int 
     """S4: two-GPU pods that get a pair joined by NVLink, as jobs come and go; planner, ours and the default one."""
     recording = linked.recorded(nodes, arrivals, seed)
     linked.report(recording, linked.measured(recording))
+
+
+@app.command()
+def waiting(
+    nodes: Annotated[int, typer.Option(help="of 8 GPUs, of which one is held")] = 100,
+    pods: Annotated[int, typer.Option(help="that wait for all GPUs of a node")] = 1000,
+    per_s: Annotated[float, typer.Option(help="new pods of one GPU a second")] = 20.0,
+    seconds: float = 60.0,
+) -> None:
+    """Wake-ups: creation to bound of new pods that fit while others wait; what a cached rejection costs."""
+    wakeups.report(wakeups.measured(nodes, pods, per_s, seconds))
 
 
 if __name__ == "__main__":
