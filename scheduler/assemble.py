@@ -188,6 +188,7 @@ class System:
         return Sight(
             view=self.ledger.view,
             reservations=self.ledger.reservations,
+            suspects=self.ledger.suspects,
             nodes=self.cluster.nodes(),
             drivers=self.cluster.drivers,
             scheduler=settings.scheduler_name,

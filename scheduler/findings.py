@@ -6,7 +6,6 @@ scheduled, because pods and claims are watched apart.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +14,8 @@ from kube.objects import Pod, ResourceClaim
 from packing.dra.model import ClaimUid, DeviceId
 from packing.model import NodeName
 from scheduler.reservations import PodUid, Reservations
-from scheduler.view import FINALIZER, View, claim_names, is_allocated, reserved_pods
+from scheduler.suspects import Suspects, names_of
+from scheduler.view import FINALIZER, View, is_allocated, reserved_pods
 
 UNSCHEDULABLE = "Unschedulable"
 
@@ -58,6 +58,8 @@ class Sight:
 
     view: View
     reservations: Reservations
+    suspects: Suspects
+    """What may be wrong: nothing else is looked at."""
     nodes: Collection[str]
     drivers: Collection[str]
     """Whose devices we allocate."""
@@ -66,38 +68,35 @@ class Sight:
 
     def all(self) -> Iterator[Finding]:
         """Return all findings."""
-        named = self.named_claims()
-        for uid, claim in self.view.claims.items():
-            if self.is_stuck(claim, named):
+        claims, suspects = self.view.claims, self.suspects
+        waiting = (claim for pod in suspects.pending & suspects.used.keys() for claim in suspects.used[pod])
+        for uid in {*suspects.unused, *waiting}:
+            if self.is_stuck(claims[uid]):
                 yield Stuck(uid)
-            elif self.is_leftover(claim, named):
+        for uid in suspects.kept:
+            if self.is_leftover(claims[uid]):
                 yield Leftover(uid)
         yield from self.doubled()
-        for pod_uid, pod in self.view.pods.items():
-            if self.is_bare(pod):
-                yield Bare(pod_uid)
+        for pod in suspects.starting:
+            if self.is_bare(self.view.pods[pod]):
+                yield Bare(pod)
 
-    def named_claims(self) -> frozenset[tuple[str, str]]:
-        """Return the claims that pods name which are not over."""
-        pods = (pod for pod in self.view.pods.values() if not pod.over)
-        return frozenset((pod.metadata.namespace, name) for pod in pods for name in names_of(pod))
-
-    def is_stuck(self, claim: ResourceClaim, named: Collection[tuple[str, str]]) -> bool:
+    def is_stuck(self, claim: ResourceClaim) -> bool:
         """Whether a claim of ours holds devices that no pod will come to use."""
         if not is_allocated(claim) or not self._is_ours(claim):
             return False
         users = claim.status.reserved_for
         if not users:
-            return _key(claim) not in named and claim.metadata.deletion_timestamp is None
+            return not self._is_named(claim) and claim.metadata.deletion_timestamp is None
         pods = [self.view.pods.get(PodUid(user.uid)) for user in users]
         return all(pod is not None and self._cannot_go(pod, claim) for pod in pods)
 
-    def is_leftover(self, claim: ResourceClaim, named: Collection[tuple[str, str]]) -> bool:
+    def is_leftover(self, claim: ResourceClaim) -> bool:
         """Whether a finalizer guards nothing, for nobody."""
         uid = ClaimUid(claim.metadata.uid)
         busy = uid in self.reservations.plans or uid in self.reservations.writes
         kept = FINALIZER in claim.metadata.finalizers and claim.metadata.deletion_timestamp is None
-        return kept and not is_allocated(claim) and not busy and _key(claim) not in named
+        return kept and not is_allocated(claim) and not busy and not self._is_named(claim)
 
     def is_bare(self, pod: Pod) -> bool:
         """Whether a pod of ours has a node and lacks devices there."""
@@ -114,15 +113,10 @@ class Sight:
 
     def doubled(self) -> Iterator[Doubled]:
         """Return the devices that two claims have, neither sharing nor administering them."""
-        holders: dict[DeviceId, list[ResourceClaim]] = defaultdict(list)
-        for claim in self.view.claims.values():
-            allocation = claim.status.allocation
-            for each in allocation.devices.results if allocation is not None else ():
-                if each.driver in self.drivers and not each.admin_access and not each.share_id:
-                    holders[DeviceId(each.driver, each.pool, each.device)].append(claim)
-        for device, claims in holders.items():
-            if len(claims) > 1:
-                yield Doubled(device, self._loser(claims))
+        for device in self.suspects.doubled:
+            if device.driver in self.drivers:
+                holders = sorted(self.suspects.holders[device])
+                yield Doubled(device, self._loser([self.view.claims[uid] for uid in holders]))
 
     def _loser(self, claims: list[ResourceClaim]) -> ClaimUid | None:
         """Return the claim whose pods came last, among those of which none runs."""
@@ -151,6 +145,10 @@ class Sight:
         scheduled = pod.status.scheduled
         return scheduled is not None and scheduled.status == "False" and scheduled.reason == UNSCHEDULABLE
 
+    def _is_named(self, claim: ResourceClaim) -> bool:
+        """Whether a pod names it that is not over."""
+        return (claim.metadata.namespace, claim.metadata.name) in self.suspects.naming
+
     def _is_ours(self, claim: ResourceClaim) -> bool:
         allocation = claim.status.allocation
         return allocation is not None and any(each.driver in self.drivers for each in allocation.devices.results)
@@ -161,14 +159,3 @@ def _serves(claim: ResourceClaim, node: str) -> bool:
     if claim.status.allocation is None:
         return False
     return single_node(claim.status.allocation.node_selector) in {"", node}
-
-
-def names_of(pod: Pod) -> list[str]:
-    """Return the names of a pod's claims, as far as they exist."""
-    special = pod.status.extended_resource_claim_status
-    names = [name for _, name in claim_names(pod) if name]
-    return names + ([special.resource_claim_name] if special is not None else [])
-
-
-def _key(claim: ResourceClaim) -> tuple[str, str]:
-    return claim.metadata.namespace, claim.metadata.name

@@ -15,8 +15,9 @@ from kube.objects import Pod, ResourceClaim
 from packing.dra.model import ClaimUid
 from scheduler.bind import Binder
 from scheduler.faults import BindFault
-from scheduler.findings import Bare, Doubled, Finding, Leftover, Sight, Stuck, names_of
+from scheduler.findings import Bare, Doubled, Finding, Leftover, Sight, Stuck
 from scheduler.reservations import PodUid
+from scheduler.suspects import names_of
 from scheduler.view import reserved_pods
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,8 @@ class Janitor:
             return
         pods = reserved_pods(claim)
         async with self.binder.locks.all(pods), self.binder.locks.of(uid):
-            claim, sight = self.ledger.view.claims.get(uid), self.sight()
-            if claim is None or reserved_pods(claim) != pods or not sight.is_stuck(claim, sight.named_claims()):
+            claim = self.ledger.view.claims.get(uid)
+            if claim is None or reserved_pods(claim) != pods or not self.sight().is_stuck(claim):
                 return
             self.ledger.view.answered(await self.writes.release(claim, pods, timeout_s=self._window()))
         name = f"{claim.metadata.namespace}/{claim.metadata.name}"
@@ -106,8 +107,8 @@ class Janitor:
 
     async def _unfinalize(self, uid: ClaimUid) -> None:
         async with self.binder.locks.of(uid):
-            claim, sight = self.ledger.view.claims.get(uid), self.sight()
-            if claim is not None and sight.is_leftover(claim, sight.named_claims()):
+            claim = self.ledger.view.claims.get(uid)
+            if claim is not None and self.sight().is_leftover(claim):
                 self.ledger.view.answered(await self.writes.unfinalize(claim, timeout_s=self._window()))
 
     async def _complete(self, uid: PodUid) -> None:
@@ -151,7 +152,8 @@ class Janitor:
                     await self.writes.event(pod, DOUBLE, text, timeout_s=self._window())
 
     def _holders(self, finding: Doubled) -> list[ResourceClaim]:
-        return [claim for claim in self.ledger.view.claims.values() if _has(claim, finding)]
+        holders = self.ledger.suspects.holders.get(finding.device, set())
+        return [self.ledger.view.claims[uid] for uid in sorted(holders)]
 
     def _doubled(self, finding: Doubled) -> str:
         names = sorted(f"{claim.metadata.namespace}/{claim.metadata.name}" for claim in self._holders(finding))

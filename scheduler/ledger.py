@@ -15,6 +15,7 @@ from packing.dra.model import Allocation, ClaimUid
 from packing.model import NodeName
 from scheduler.portions import Portion
 from scheduler.reservations import Drop, Effect, Hold, PodUid, Reservations, Settle
+from scheduler.suspects import Suspects
 from scheduler.view import View, is_allocated, version_of
 
 
@@ -44,6 +45,7 @@ class Ledger:
         self.books = books
         self.reservations = reservations
         self.view = View(self)
+        self.suspects = Suspects()
         self.on_freed: Callable[[], None] = lambda: None
         self.on_unknown: Callable[[ClaimUid], None] = lambda _claim: None
         self.on_claim: Callable[[ResourceClaim], None] = lambda _claim: None
@@ -70,18 +72,21 @@ class Ledger:
     def claim_seen(self, claim: ResourceClaim) -> None:
         """End what is reserved for an allocated claim, then count its allocation."""
         uid = ClaimUid(claim.metadata.uid)
+        self.suspects.claim_seen(claim)
         self.apply(self.reservations.seen(uid, version_of(claim), allocated=is_allocated(claim)))
         self.books.put(claim)
         self.on_claim(claim)
 
     def claim_gone(self, claim: ResourceClaim) -> None:
         """End all that there was of a claim."""
+        self.suspects.claim_gone(claim)
         self.apply(self.reservations.gone(ClaimUid(claim.metadata.uid)))
         self.books.remove(claim)
 
     def pod_seen(self, pod: Pod) -> None:
         """End the reservation of a pod that has a node or is over."""
         uid = PodUid(pod.metadata.uid)
+        self.suspects.pod_seen(pod)
         if pod.over:
             self.apply(self.reservations.pod_gone(uid))
         elif pod.spec.node_name:
@@ -92,5 +97,6 @@ class Ledger:
 
     def pod_gone(self, pod: Pod) -> None:
         """End the reservation of a deleted pod."""
+        self.suspects.pod_gone(pod)
         self.apply(self.reservations.pod_gone(PodUid(pod.metadata.uid)))
         self.books.remove(pod)

@@ -28,7 +28,7 @@ class Kept(Story):
 
     def sight(self) -> Sight:
         ledger = self.replica.ledger
-        return Sight(ledger.view, ledger.reservations, self.nodes, {DRIVER}, "default-scheduler")
+        return Sight(ledger.view, ledger.reservations, ledger.suspects, self.nodes, {DRIVER}, "default-scheduler")
 
     def after(self, seconds: float) -> None:
         """Let the janitor look, and again after a while."""
