@@ -6,7 +6,7 @@ constraints look at.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +19,16 @@ from packing.dra.ledger import Ledger
 from packing.dra.model import Ask, Given, SubRequest
 from packing.dra.placed import Names
 from packing.dra.problem import Item, Node, items_of
-from packing.dra.search import BoundHitError, Plan, Solution, exists, preferred
+from packing.dra.search import BoundHitError, Effort, Plan, Solution, exists, preferred
 from packing.dra.taking import consumed_by
 from packing.dra.translate import Combination, bits_of, selected
 from packing.kernels.arrays import CPU, INFEASIBLE, MEMORY, NONE, UNDECIDED, Flags, Ints
 from packing.model import LinkWish
 from packing.policy import Policy
+
+
+LOOK_STEPS = 50
+"""What it costs to look at a node for one more combination, in steps of a search: measured, and rounded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,24 +53,41 @@ class General:
         self.scores: Ints = np.full(nodes, INFEASIBLE, dtype=np.int64)
         self.found: dict[int, Found] = {}
 
-    def refresh(self, nodes: Flags) -> None:
-        """Bring the scores of `nodes` [N] up to date. Raises SelectorError."""
+    def refresh(self, nodes: Flags, effort: Effort, *, look: int = 0) -> bool:
+        """Bring the scores of `nodes` [N] up to date; False where the effort did not suffice for all. SelectorError.
+
+        The others are `UNDECIDED`, and the next to be looked at. `look` steps are counted for each node.
+        """
         changed = np.flatnonzero(nodes & (self._ledger.version > self._seen)).tolist()
-        known: dict[Hashable, Found | int] = {}
+        known: dict[Hashable, Found | int | None] = {}
         good: list[int] = []
+        late: list[int] = []
         for node in changed:
             self.found.pop(node, None)
             key = state_of(self._ledger, self._ask, self._combination, node)
             if key not in known:
-                known[key] = self._search(node)
+                known[key] = self._within(node, effort, look)
             answer = known[key]
-            if isinstance(answer, Found):
+            if answer is None:
+                self.scores[node] = UNDECIDED
+                late.append(node)
+            elif isinstance(answer, Found):
                 self.found[node] = answer
                 good.append(node)
             else:
                 self.scores[node] = answer
         self._score(good)
         self._seen[changed] = self._ledger.version[changed]
+        self._seen[late] = NONE
+        return not late
+
+    def _within(self, node: int, effort: Effort, look: int) -> Found | int | None:
+        """Search a node; None where the effort of the whole decision is used up."""
+        try:
+            effort.find.spend(look)
+            return self._search(node, effort) if effort.find.left else None
+        except BoundHitError:
+            return UNDECIDED if effort.find.left else None
 
     def _score(self, nodes: list[int]) -> None:
         by_items: dict[int, list[int]] = {}
@@ -76,8 +97,8 @@ class General:
             choices = [(node, self.found[node].solution) for node in some]
             self.scores[some] = self._judge.solutions(self.found[some[0]].items, choices)
 
-    def _search(self, n: int) -> Found | int:
-        """Return the devices that the policy prefers on a node, or why there are none."""
+    def _search(self, n: int, effort: Effort) -> Found | int:
+        """Return the devices that the policy prefers on a node, or why there are none. Raises BoundHitError."""
         inventory = self._ledger.inventory
         layout = inventory.layout(n)
         if not self._has_host(n):
@@ -91,20 +112,17 @@ class General:
             for i, item in enumerate(items)
             if item.sub.link is LinkWish.REQUIRE and is_set(layout, item)
         }
-        try:
-            first = exists(node, self._ask.claims, items, linked)
-        except BoundHitError:
-            return UNDECIDED
+        first = exists(node, self._ask.claims, items, linked, effort.find)
         if first is None:
             return INFEASIBLE
-        return Found(items, self._best(n, node, items, first))
+        return Found(items, self._best(n, node, items, first, effort))
 
     def _has_host(self, n: int) -> bool:
         """Whether cores and memory are left."""
         free = self._ledger.usage.arrays.nodes[n]
         return bool(free[CPU] >= self._ask.cpu_milli and free[MEMORY] >= self._ask.memory_mib)
 
-    def _best(self, n: int, node: Node, items: list[Item], first: Solution) -> Solution:
+    def _best(self, n: int, node: Node, items: list[Item], first: Solution, effort: Effort) -> Solution:
         """Return the best by the policy of what is found within bounds; `first` is known to do."""
         choosing = [i for i, item in enumerate(items) if is_choice(node.layout, item)]
         if not choosing:
@@ -113,7 +131,7 @@ class General:
             self._judge.plan(n, item) if i in choosing else Plan([(bit,) for bit in bits_of(item.candidates)])
             for i, item in enumerate(items)
         ]
-        found = [*preferred(node, self._ask.claims, items, plans, choosing), first]
+        found = [*preferred(node, self._ask.claims, items, plans, choosing, effort.better), first]
         if len(found) == 1:
             return first
         scores = self._judge.solutions(items, [(n, solution) for solution in found])
@@ -125,12 +143,16 @@ class General:
         found = self.found[node]
         claims: list[list[Given]] = [[] for _ in self._ask.claims]
         for item, bits in zip(found.items, found.solution, strict=True):
-            for bit in sorted(bits):
+            for bit in self._listed(bits):
                 device = self._ledger.inventory.device(node, bit)
                 name = names.of(item.claim, item.position, item.sub)
                 given = Given(name, device, item.sub.admin, consumed_by(item, bit))
                 claims[item.claim].append(given)
         return tuple(tuple(results) for results in claims)
+
+    def _listed(self, bits: tuple[int, ...]) -> Sequence[int]:
+        """Return the devices of a request in the order in which an allocation lists them."""
+        return sorted(bits)
 
 
 def state_of(ledger: Ledger, ask: Ask, combination: Combination, node: int) -> Hashable:
@@ -160,12 +182,9 @@ class Predicted(General):
         subs = tuple(tuple(sub for each in claim.requests for sub in each.alternatives) for claim in ask.claims)
         super().__init__(ledger, policy, ask, subs)
 
-    def _search(self, n: int) -> Found | int:
-        """Return what the in-tree allocator picks; cores and memory are not its business."""
-        try:
-            found = first_fit(self._ledger, n, self._ask)
-        except BoundHitError:
-            return UNDECIDED
+    def _search(self, n: int, effort: Effort) -> Found | int:
+        """Return what the in-tree allocator picks; cores and memory are not its business. Raises BoundHitError."""
+        found = first_fit(self._ledger, n, self._ask, effort.find)
         if found is None:
             return INFEASIBLE
         layout = self._ledger.inventory.layout(n)
@@ -179,6 +198,10 @@ class Predicted(General):
                         items.append(_picked(layout, claim, position, sub, bits))
                         solution.append(bits)
         return Found(items, tuple(solution))
+
+    def _listed(self, bits: tuple[int, ...]) -> Sequence[int]:
+        """Return them as they were picked."""
+        return bits
 
 
 def _picked(layout: Layout, claim: int, position: int, sub: SubRequest, bits: tuple[int, ...]) -> Item:

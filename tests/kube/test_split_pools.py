@@ -37,6 +37,8 @@ def test_in_tree_takes_devices_in_the_order_of_slices_whosever_they_are() -> Non
     on = cluster("2")
     ((allocation, _),) = on.predict(asked(on, 1))
     assert allocation.claims[0][0].device.name == "far"
+    ((allocation, _),) = on.predict(asked(cluster("2"), 2))
+    assert [each.device.name for each in allocation.claims[0]] == ["far", "near"], "and lists them so"
 
 
 def test_both_take_of_the_same_counters() -> None:

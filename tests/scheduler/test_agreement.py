@@ -14,7 +14,7 @@ LEAST = 0.99
 
 
 @pytest.mark.parametrize(
-    ("nodes", "rounds"), [pytest.param(18, 5), pytest.param(32, 25, marks=pytest.mark.soak)], ids=["some", "many"]
+    ("nodes", "rounds"), [pytest.param(18, 5), pytest.param(32, 40, marks=pytest.mark.soak)], ids=["some", "many"]
 )
 def test_random_claims_get_the_devices_that_were_predicted(
     testbed: Testbed, tmp_path: Path, nodes: int, rounds: int
@@ -22,4 +22,4 @@ def test_random_claims_get_the_devices_that_were_predicted(
     tally = agreement.run(testbed, nodes=nodes, rounds=rounds, seed=SEED)
     agreement.write(tally, tmp_path / "differing.jsonl")
     assert tally.same >= LEAST * tally.allocated, tmp_path
-    assert tally.allocated >= 0.5 * nodes * rounds
+    assert tally.allocated >= 0.5 * nodes * rounds, "the claims say too little"
