@@ -44,7 +44,11 @@ class Bare:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A claim without devices that nobody uses and that keeps the finalizer."""
+    """A claim without devices that nobody uses and that keeps the finalizer, whoever added it.
+
+    Every scheduler adds it for a pod that names the claim, so without one it guards nothing. Which driver the claim
+    would be of is not known before it has devices.
+    """
 
     claim: ClaimUid
 
@@ -142,6 +146,10 @@ class Sight:
         node = single_node(claim.status.allocation.node_selector)
         if node and NodeName(node) not in self.nodes:
             return True
+        promised = self.reservations.pods.get(uid)
+        there = promised is not None and (not node or NodeName(node) in promised.nodes)
+        if promised is not None and there and (promised.nominated or not promised.bind_called):
+            return False  # on its way there: kube-scheduler may wait for volumes before it asks for `bind`
         scheduled = pod.status.scheduled
         return scheduled is not None and scheduled.status == "False" and scheduled.reason == UNSCHEDULABLE
 

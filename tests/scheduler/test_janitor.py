@@ -90,6 +90,19 @@ def test_a_claim_whose_pod_kube_scheduler_cannot_place_is_released_after_a_while
     assert devices_of(story.api.claims["p-0"]) == ()
 
 
+def test_a_claim_whose_pod_is_on_its_way_again_stays() -> None:
+    """kube-scheduler found a node after all, and waits for volumes there before it asks for the binding."""
+    story = Kept()
+    pod, node = story.allocated_and_not_bound()
+    story.unschedulable(pod)
+    story.hear()
+    assert story.found() == {Stuck}
+    assert story.filter(pod).node_names == (node,)
+    assert story.found() == set()
+    story.after(21)
+    assert devices_of(story.api.claims["p-0"])
+
+
 def test_a_claim_that_a_running_pod_uses_too_stays() -> None:
     story = Kept()
     story.api.new_claim("named")
