@@ -145,7 +145,9 @@ class System:
     def tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         """Yield what runs beside the requests, by name."""
         yield "leadership", self.leadership.follow()
-        yield "settling", self._settle()
+        yield "settling", _repeat(self.settler.all)
+        yield "repairs", _repeat(self.janitor.step)
+        yield "promises", self._expire()
         yield "wake-ups", self.wakeup.run()
 
     async def drain(self) -> None:
@@ -194,13 +196,9 @@ class System:
             scheduler=settings.scheduler_name,
         )
 
-    async def _settle(self) -> None:
+    async def _expire(self) -> None:
+        """Give up what was never fetched, however long the API server takes for what else there is to do."""
         while True:
-            try:
-                await self.settler.all()
-                await self.janitor.step()
-            except (ClusterError, BindFault) as error:
-                log.warning("to be settled later error=%r", str(error))
             self.decider.tick()
             await asyncio.sleep(TICK_S)
 
@@ -225,6 +223,16 @@ class System:
         """Return the labels of a node; None where it is gone."""
         found = self.cluster.store.nodes.get("", node)
         return None if found is None else found.metadata.labels
+
+
+async def _repeat(step: Callable[[], Awaitable[None]]) -> None:
+    """Look again and again after what the API server may refuse."""
+    while True:
+        try:
+            await step()
+        except (ClusterError, BindFault) as error:
+            log.warning("to be settled later error=%r", str(error))
+        await asyncio.sleep(TICK_S)
 
 
 def _cluster(settings: Settings, mix: DemandMix | None) -> Cluster:
