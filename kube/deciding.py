@@ -14,6 +14,7 @@ from packing.dra.allocate import Allocator, Outcome
 from packing.dra.inventory import Inventory
 from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, Ask, ClaimUid, SelectorError
+from packing.dra.search import Effort
 from packing.kernels.arrays import GIGA, Flags
 from packing.model import NodeName
 from packing.policy import Policy
@@ -26,13 +27,15 @@ MOST_ALTERNATIVES = 8
 class Decided:
     """An answer. `allocation` is None where nothing fits, or a selector failed: `fault` then says which and on what.
 
-    `undecided`: without an allocation this is no proof that none exists, since a search ended at its bound. `score`
-    compares nodes for this pod alone. `alternatives` are on other nodes within the slack asked for, best first.
+    `undecided`: without an allocation this is no proof that none exists, since a search ended at its bound.
+    `unfinished`: that of the whole decision; the same pod asked again, it goes on from there. `score` compares nodes
+    for this pod alone. `alternatives` are on other nodes within the slack asked for, best first.
     """
 
     allocation: Allocation | None = None
     score: int = 0
     undecided: bool = False
+    unfinished: bool = False
     alternatives: tuple[Allocation, ...] = ()
     fault: str = ""
 
@@ -57,13 +60,15 @@ class Packed:
             self._rejections.clear()
             self._freed = freed
         answers = []
+        effort = Effort()
         for way in resolved.ways:
-            answer = self._decide(way, among, slack)
+            answer = self._decide(way, among, slack, effort)
             if answer.allocation is not None:
                 return answer
             answers.append(answer)
         first = next((each for each in answers if each.fault), answers[0])
-        return replace(first, undecided=any(each.undecided for each in answers))
+        undecided, unfinished = (any(getattr(each, mark) for each in answers) for mark in ("undecided", "unfinished"))
+        return replace(first, undecided=undecided, unfinished=unfinished)
 
     def predict(self, resolved: Resolved, among: Collection[str] | None) -> list[tuple[Allocation, int]]:
         """Return what the in-tree allocator would pick on each node, best first; see `kube.cluster`."""
@@ -90,46 +95,51 @@ class Packed:
         finally:
             self._rejections = kept
 
-    def _decide(self, way: Way, among: Collection[str] | None, slack: float) -> Decided:
+    def _decide(self, way: Way, among: Collection[str] | None, slack: float, effort: Effort) -> Decided:
         ask = way.ask
         known = self._rejections.find(ask.signature, among)
         if known is not None:
             return known
-        answer = self._allocate(ask, self._flags(among), slack)
-        if answer.allocation is None and not answer.undecided and not answer.fault:  # a fault names its own claim
-            self._reject(ask, among, answer)
+        answer = self._allocate(ask, self._flags(among), slack, effort)
+        if answer.allocation is None and not answer.unfinished and not answer.fault:  # a fault names its own claim
+            self._reject(ask, among, answer, effort)
         return answer
 
-    def _reject(self, ask: Ask, among: Collection[str] | None, answer: Decided) -> None:
-        """Remember that an ask does not fit. Where it fits nowhere at all, no list of nodes need be compared again."""
+    def _reject(self, ask: Ask, among: Collection[str] | None, answer: Decided, effort: Effort) -> None:
+        """Remember that an ask does not fit. Where it fits nowhere at all, no list of nodes need be compared again.
+
+        One that is undecided is remembered as that: no search would get further before something is freed.
+        """
         if among is not None and ask.signature is not None:
-            everywhere = self._allocate(ask, None, 0)
-            among = among if everywhere.allocation is not None or everywhere.undecided else None
+            everywhere = self._allocate(ask, None, 0, effort)
+            fails = everywhere.allocation is None and not everywhere.unfinished and not everywhere.fault
+            among = None if fails and everywhere.undecided == answer.undecided else among
         self._rejections.keep(ask.signature, among, answer)
 
-    def _allocate(self, ask: Ask, among: Flags | None, slack: float) -> Decided:
+    def _allocate(self, ask: Ask, among: Flags | None, slack: float, effort: Effort) -> Decided:
         """Allocate; where cores and memory are not ours to decide, a node is not refused for want of them.
 
         kube-scheduler has looked at them, with what it assumes of pods that we have not seen bound or gone.
         """
         try:
-            outcome = self._outcome(ask, among, slack)
+            outcome = self._outcome(ask, among, slack, effort)
             if outcome.allocation is None and not self._place_all and (ask.cpu_milli or ask.memory_mib):
                 signature = None if ask.signature is None else ("whatever cores and memory", ask.signature)
                 ask = replace(ask, cpu_milli=0, memory_mib=0, signature=signature)
-                outcome = self._outcome(ask, among, slack)
+                outcome = self._outcome(ask, among, slack, effort)
         except SelectorError as error:
             return Decided(fault=str(error))
         return Decided(
             allocation=outcome.allocation,
             score=outcome.score,
             undecided=outcome.undecided,
+            unfinished=outcome.unfinished,
             alternatives=tuple(allocation for allocation, _ in outcome.others),
         )
 
-    def _outcome(self, ask: Ask, among: Flags | None, slack: float) -> Outcome:
+    def _outcome(self, ask: Ask, among: Flags | None, slack: float, effort: Effort) -> Outcome:
         most = MOST_ALTERNATIVES if slack else 1
-        return self._allocator.allocate(ask, among, slack=round(slack * GIGA), most=most)
+        return self._allocator.allocate(ask, among, slack=round(slack * GIGA), most=most, effort=effort)
 
     def _flags(self, names: Collection[str] | None) -> Flags | None:
         """Return [N] the nodes of these names; None where they are all of them."""

@@ -14,10 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
-from packing.dra.general import General, Predicted
+from packing.dra.general import LOOK_STEPS, General, Predicted
 from packing.dra.ledger import Ledger
 from packing.dra.model import Allocation, Ask
 from packing.dra.placed import Names, Taken, are_free, devices_of, givens_of, told_of
+from packing.dra.search import BoundHitError, Effort, Steps
 from packing.dra.translate import Combination, bits_of, combinations, selected, translate
 from packing.kernels.arrays import UNDECIDED, Flags
 from packing.memory import memory_of
@@ -27,6 +28,10 @@ from packing.policy import Policy
 
 MAX_COMBINATIONS = 4096
 """Choices among alternatives that are tried; more than that is undecided."""
+WAY_STEPS = 10
+"""What it costs to go through one more choice, in steps of a search: measured, and rounded."""
+LAYOUT_STEPS = 30
+"""The same to make it for one layout."""
 MAX_ASKS = 128
 """Asks of which something is remembered."""
 
@@ -35,13 +40,15 @@ MAX_ASKS = 128
 class Outcome:
     """What `allocate` answers: an allocation, or None where no node can serve the ask.
 
-    `undecided`: a search ended at its bound, so that without an allocation this is no proof that none exists. `score`
-    is the policy's. `others` are allocations on further nodes within the slack asked for, best first, with theirs.
+    `undecided`: a search ended at its bound, so that without an allocation this is no proof that none exists.
+    `unfinished`: the bound was that of the whole decision, and the same ask goes on from there next time. `score` is
+    the policy's. `others` are allocations on further nodes within the slack asked for, best first, with theirs.
     """
 
     allocation: Allocation | None
     score: int = 0
     undecided: bool = False
+    unfinished: bool = False
     others: tuple[tuple[Allocation, int], ...] = ()
 
 
@@ -55,26 +62,31 @@ class Allocator:
         self._policy = policy
         self._asks: OrderedDict[Hashable, Known] = OrderedDict()
 
-    def allocate(self, ask: Ask, among: Flags | None = None, *, slack: int = 0, most: int = 1) -> Outcome:
+    def allocate(
+        self, ask: Ask, among: Flags | None = None, *, slack: int = 0, most: int = 1, effort: Effort | None = None
+    ) -> Outcome:
         """Decide node and devices. `among` [N] restricts the nodes, beside `ask.nodes`.
 
         With `most` over 1, up to so many nodes whose scores are at most `slack` below the best. Raises SelectorError
-        where a selector fails.
+        where a selector fails. `effort` is what is left of that of a decision of several asks.
         """
-        undecided = False
+        undecided = unfinished = False
+        effort = effort or Effort()
         nodes = self._admitted(ask, among)
         known = self._known(ask)
         names = Names(known.ask, ask)
         with told_of(known.ask, ask):
-            for way in known.ways():
-                field = Field(self._ledger, self._policy, way, nodes)
+            for way in known.ways(effort.find):
+                field = Field(self._ledger, self._policy, way, nodes, effort)
                 best = field.best()
                 undecided |= field.undecided
+                unfinished |= field.unfinished
                 if best is not None:
                     allocation, score = field.allocation(best, names)
                     others = field.others(best, names, score - slack, most - 1) if most > 1 else ()
                     return Outcome(allocation=allocation, score=score, others=others)
-        return Outcome(allocation=None, undecided=undecided or known.cut_short)
+        unfinished |= known.cut_short and not known.exhausted
+        return Outcome(allocation=None, undecided=undecided or known.cut_short, unfinished=unfinished)
 
     def predict(self, ask: Ask, among: Flags | None = None) -> list[tuple[Allocation, int]]:
         """Return what the in-tree allocator (1.36) would pick on each node, with the policy's score of it, best first.
@@ -86,7 +98,7 @@ class Allocator:
         known = self._known(ask)
         predicted = known.predicted
         with told_of(known.ask, ask):
-            predicted.refresh(nodes)
+            predicted.refresh(nodes, Effort())
         scores = np.where(nodes, predicted.scores, UNDECIDED)
         order = np.argsort(-scores, kind="stable")
         names = Names(known.ask, ask)
@@ -143,28 +155,45 @@ class Known:
         """Start with no way."""
         self.ask = ask
         self.cut_short = False
-        """Whether there were more ways than are tried."""
+        """Whether not all ways were gone through."""
         self._ledger = ledger
         self._policy = policy
         self._left = combinations(ask)
         self._next = next(self._left, None)
         self._ways: list[Way] = []
 
-    def ways(self) -> Iterator[Way]:
-        """Yield the ways, the first alternatives first. Raises SelectorError, and again wherever it is asked again."""
+    def ways(self, steps: Steps) -> Iterator[Way]:
+        """Yield the ways, the first alternatives first. Raises SelectorError, and again wherever it is asked again.
+
+        Ends, `cut_short`, where `steps` are used up. The first way costs none.
+        """
         at = 0
-        while at < len(self._ways) or self._extend():
+        self.cut_short = False
+        while at < len(self._ways) or self._next is not None:
+            made = at < len(self._ways)
+            try:
+                if self.exhausted and not made:
+                    raise BoundHitError
+                if at:
+                    steps.spend(WAY_STEPS if made else WAY_STEPS + LAYOUT_STEPS * len(self._ledger.inventory.layouts))
+            except BoundHitError:
+                self.cut_short = True
+                return
+            if not made:
+                self._extend()
             yield self._ways[at]
             at += 1
 
-    def _extend(self) -> bool:
-        """Add the next way; False where there is none, or no more are tried."""
-        if self._next is None or len(self._ways) == MAX_COMBINATIONS:
-            self.cut_short = self._next is not None
-            return False
-        self._ways.append(Way(self._ledger, self._policy, self.ask, self._next))
+    @property
+    def exhausted(self) -> bool:
+        """Whether as many ways were made as are tried."""
+        return len(self._ways) == MAX_COMBINATIONS
+
+    def _extend(self) -> None:
+        """Make the next way."""
+        assert self._next is not None, "there is a next way"
+        self._ways.append(Way(self._ledger, self._policy, self.ask, self._next, first=not self._ways))
         self._next = next(self._left, None)  # only now: a way that fails to be made is the next one still
-        return True
 
     @cached_property
     def predicted(self) -> Predicted:
@@ -175,9 +204,11 @@ class Known:
 class Way:
     """One choice among the alternatives of an ask, and what is known of it on all nodes."""
 
-    def __init__(self, ledger: Ledger, policy: Policy, ask: Ask, combination: Combination) -> None:
+    def __init__(self, ledger: Ledger, policy: Policy, ask: Ask, combination: Combination, *, first: bool) -> None:
         """Translate it. Raises SelectorError."""
         self.combination = combination
+        self.look = 0 if first else LOOK_STEPS
+        """Steps that count for each node looked at: none for the first way, without which nothing is decided."""
         self.translation = translate(ledger.inventory, ask, combination)
         self._of = (ledger, policy, ask)
 
@@ -190,12 +221,13 @@ class Way:
 class Field:
     """The nodes on which one way may be gone, with their scores: those of `place()`, and those searched."""
 
-    def __init__(self, ledger: Ledger, policy: Policy, way: Way, nodes: Flags) -> None:
+    def __init__(self, ledger: Ledger, policy: Policy, way: Way, nodes: Flags, effort: Effort) -> None:
         """Bring all scores up to date. Raises SelectorError."""
         self._ledger = ledger
         self._policy = policy
         self._way = way
         self.undecided = False
+        self.unfinished = False
         self._searched = way.translation.general & nodes
         self._fast: list[tuple[Demand, Flags, Decision]] = []
         speaks = ledger.inventory.plain & ledger.exact
@@ -209,7 +241,7 @@ class Field:
             self._fast.append((group.demand, fast, decision))
             self.undecided |= decision.undecided
         if self._searched.any():
-            way.general.refresh(self._searched)
+            self.unfinished = not way.general.refresh(self._searched, effort, look=way.look)
             self.undecided |= bool((way.general.scores[self._searched] == UNDECIDED).any())
 
     def best(self) -> int | None:

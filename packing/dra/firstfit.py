@@ -16,7 +16,7 @@ from packing.dra.amounts import consumed
 from packing.dra.ledger import Ledger
 from packing.dra.model import MAX_RESULTS, Amount, Ask, Attribute, Constraint, SubRequest
 from packing.dra.problem import Node, tolerated
-from packing.dra.search import BoundHitError
+from packing.dra.search import Steps
 from packing.dra.translate import bits_of, selected
 
 MAX_STEPS = 100_000
@@ -31,12 +31,14 @@ class _StopError(Exception):
     """In-tree reports an error, which ends the search on this node."""
 
 
-def first_fit(ledger: Ledger, node: int, ask: Ask) -> list[list[tuple[SubRequest, int]]] | None:
+def first_fit(
+    ledger: Ledger, node: int, ask: Ask, steps: Steps | None = None
+) -> list[list[tuple[SubRequest, int]]] | None:
     """Return the devices, by bit, that the in-tree allocator gives to each claim on a node; None where it finds none.
 
-    Raises SelectorError, and BoundHitError where that takes too long to tell.
+    Raises SelectorError, and BoundHitError where that takes too long to tell; `steps` is what a decision has left.
     """
-    search = _FirstFit(ledger, node, ask)
+    search = _FirstFit(ledger, node, ask, Steps(MAX_STEPS, steps))
     try:
         found = search.is_possible() and search.allocate(0, 0)
     except (_TooManyResultsError, _StopError):
@@ -86,7 +88,7 @@ class _Request:
 class _FirstFit:
     """The search on one node."""
 
-    def __init__(self, ledger: Ledger, at: int, ask: Ask) -> None:
+    def __init__(self, ledger: Ledger, at: int, ask: Ask, steps: Steps) -> None:
         inventory = ledger.inventory
         self._ledger = ledger
         self._at = at
@@ -108,7 +110,7 @@ class _FirstFit:
         self._pool_counters: dict[int, list[int]] = {}
         for (r, _, _), number in self._node.counter_at.items():
             self._pool_counters.setdefault(r, []).append(number)
-        self._steps = MAX_STEPS
+        self._steps = steps
         self._counted: list[bool] = []
         """Per device taken, whether its counters were."""
         self.results: list[list[tuple[SubRequest, int]]] = [[] for _ in ask.claims]
@@ -193,9 +195,7 @@ class _FirstFit:
         return False
 
     def _take(self, claim: int, sub: SubRequest, bit: int) -> bool:
-        self._steps -= 1
-        if self._steps < 0:
-            raise BoundHitError
+        self._steps.spend()
         device = self._node.layout.devices[bit]
         if not self._may(claim, sub, bit):
             return False

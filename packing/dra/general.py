@@ -26,7 +26,6 @@ from packing.kernels.arrays import CPU, INFEASIBLE, MEMORY, NONE, UNDECIDED, Fla
 from packing.model import LinkWish
 from packing.policy import Policy
 
-
 LOOK_STEPS = 50
 """What it costs to look at a node for one more combination, in steps of a search: measured, and rounded."""
 

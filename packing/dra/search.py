@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from packing.dra.model import MAX_RESULTS, ClaimAsk
 from packing.dra.problem import Item, Node, constraints_of
+from packing.dra.sums import may_exist
 from packing.dra.symmetry import Blocks, blocks_of
 from packing.dra.taking import Taking
 from packing.dra.translate import bits_of
@@ -22,6 +23,8 @@ MAX_STEPS = 20_000
 PREFERRED_STEPS = 2_000
 """The same where one allocation is known already and better ones are looked for."""
 PREFERRED_ALLOCATIONS = 32
+DECISION_STEPS = 300_000
+"""Both again, for one whole decision, over all of its nodes and combinations."""
 MAX_DEVICES = 256
 """Devices of one pod; a search for more is not begun."""
 
@@ -33,6 +36,37 @@ Solution = tuple[tuple[int, ...], ...]
 
 class BoundHitError(Exception):
     """The steps are used up."""
+
+
+class Steps:
+    """What may still be tried, and is counted: of a part, what the whole has left besides."""
+
+    __slots__ = ("_of", "left")
+
+    def __init__(self, left: int, of: Steps | None = None) -> None:
+        """Allow `left` steps, and no more than `of` has left."""
+        self.left = left
+        self._of = of
+
+    def spend(self, steps: int = 1) -> None:
+        """Count steps. Raises BoundHitError where so many are not left; then none are."""
+        if self.left < steps:
+            self.left = 0
+            raise BoundHitError
+        self.left -= steps
+        if self._of is not None:
+            self._of.spend(steps)
+
+
+class Effort:
+    """The steps of one decision: to find devices at all, and to find better ones."""
+
+    __slots__ = ("better", "find")
+
+    def __init__(self, steps: int = DECISION_STEPS) -> None:
+        """Allow `steps` for each of the two."""
+        self.find = Steps(steps)
+        self.better = Steps(steps)
 
 
 @dataclass(slots=True)
@@ -54,7 +88,7 @@ class Search:
         plans: Sequence[Plan],
         order: Sequence[int],
         *,
-        steps: int,
+        steps: Steps,
         blocks: Blocks | None = None,
         choosing: int | None = None,
     ) -> None:
@@ -110,9 +144,7 @@ class Search:
 
     def _take(self, i: int, option: Option) -> bool:
         """Take all devices of an option, or none."""
-        self._steps -= 1
-        if self._steps < 0:
-            raise BoundHitError
+        self._steps.spend()
         for done, bit in enumerate(option):
             if self._is_repetition(bit) or not self._taking.take(i, bit):
                 for before in reversed(option[:done]):
@@ -183,11 +215,15 @@ def interchangeable(one: Item, other: Item) -> bool:
 
 
 def exists(
-    node: Node, claims: Sequence[ClaimAsk], items: Sequence[Item], sets: dict[int, list[Option]]
+    node: Node,
+    claims: Sequence[ClaimAsk],
+    items: Sequence[Item],
+    sets: dict[int, list[Option]],
+    steps: Steps | None = None,
 ) -> Solution | None:
     """Return some allocation, None where there is none. Raises BoundHitError.
 
-    `sets` has the sets that may serve a request for linked GPUs, by request.
+    `sets` has the sets that may serve a request for linked GPUs, by request. `steps` is what a decision has left.
     """
     if any(item.count > item.candidates.bit_count() or (item.every and not item.count) for item in items):
         return None
@@ -196,13 +232,15 @@ def exists(
         return None
     if sum(sizes) > MAX_DEVICES:
         raise BoundHitError
+    if not may_exist(node, claims, items):
+        return None
     blocks = blocks_of(node, claims, items)
     plans = [
         Plan(sets[i], sets=True) if i in sets else Plan([(bit,) for bit in sorted(bits, key=blocks.order.__getitem__)])
         for i, bits in enumerate(bits_of(item.candidates) for item in items)
     ]
     order = sorted(range(len(items)), key=lambda i: (*_slack(items[i]), i))
-    search = Search(node, claims, items, plans, order, steps=MAX_STEPS, blocks=blocks)
+    search = Search(node, claims, items, plans, order, steps=Steps(MAX_STEPS, steps), blocks=blocks)
     return next(search.solutions(), None)
 
 
@@ -217,6 +255,7 @@ def preferred(
     items: Sequence[Item],
     plans: Sequence[Plan],
     choosing: Sequence[int],
+    steps: Steps | None = None,
 ) -> list[Solution]:
     """Return allocations that differ in what the `choosing` requests get, in the order of their options.
 
@@ -229,7 +268,7 @@ def preferred(
         items,
         plans,
         [*choosing, *rest],
-        steps=PREFERRED_STEPS,
+        steps=Steps(PREFERRED_STEPS, steps),
         choosing=len(choosing),
     )
     found: list[Solution] = []
