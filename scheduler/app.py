@@ -7,7 +7,6 @@ bindings under way and goes. A task that fails ends the process with its words: 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import ssl
 import time
@@ -19,7 +18,7 @@ from kube.access import Access
 from kube.client import ApiClient
 from kube.errors import ClusterError
 from packing.mix import DemandMix
-from scheduler import tls
+from scheduler import collecting, tls
 from scheduler.assemble import System, assemble
 from scheduler.connections import LimitedServer
 from scheduler.feed import Watches
@@ -100,12 +99,11 @@ async def _prepare(
     system: System | ScoreSystem, watches: Watches, readiness: Readiness, tasks: Tasks, began_s: float
 ) -> None:
     """Compile while the lists come, then start what acts on the whole picture."""
-    compiling = asyncio.create_task(asyncio.to_thread(system.compile))
-    await watches.synced()
-    await compiling
-    await system.prepare()
-    gc.collect()
-    gc.freeze()  # what is there stays: collections need not look at it again
+    with collecting.seldom():
+        compiling = asyncio.create_task(asyncio.to_thread(system.compile))
+        await watches.synced()
+        await compiling
+        await system.prepare()
     for name, work in system.tasks():
         tasks.start(name, work)
     readiness.compiled = True
