@@ -135,10 +135,11 @@ class Ledger:
         twin.usage = self.usage.moved(inventory.fabric, self._same_nodes(inventory))
         twin._pods = {pod: held for pod, held in self._pods.items() if held[0] in inventory.fabric.index}
         holders = [*(f"claim {claim}" for claim in self.in_use.claims), *(f"pod {pod}" for pod in twin._pods)]
+        waiting = frozenset().union(*self._waiting.values())
         for holder in holders:
             held = self._held.get(holder, [])
             kept = [claim for claim in held if claim in twin.usage.claims]
-            if held and len(kept) == len(held):
+            if held and len(kept) == len(held) and holder not in waiting:
                 twin._held[holder] = held
                 continue
             for claim in kept:

@@ -148,7 +148,7 @@ def claims(draw: st.DrawFn, most: int):
     requests = []
     for r in range(draw(st.integers(1, most))):
         if draw(st.integers(0, 3)) == 0:
-            alternatives = tuple(draw(subs(f"r{r}/{a}", admin=False)) for a in range(2))
+            alternatives = tuple(draw(subs(f"r{r}/{a}", admin=False)) for a in range(draw(st.integers(2, 3))))
         else:
             alternatives = (draw(subs(f"r{r}")),)
         requests.append(ClaimRequest(name=f"r{r}", alternatives=alternatives))
@@ -182,18 +182,27 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """Draw one node; devices may be held twice over, as after a race of two allocators."""
+def cases(draw: st.DrawFn, *, odd: bool = False) -> Case:
+    """Draw one node; devices may be held twice over, as after a race of two allocators.
+
+    `odd`: also a pool in which the node has devices of its own beside others, and devices that were held before they
+    were to be shared, or not to be shared any more. The in-tree allocator's table (`golden`) has none of these.
+    """
     reach = []
     for at in range(draw(st.integers(1, 2))):
         pool = draw(pools(at))
         whole = (1 << len(pool.shape.devices)) - 1
+        if odd and len(pool.shape.devices) > 1 and draw(st.booleans()):
+            reach += [Reach(pool, whole & 0b0101, True), Reach(pool, whole & 0b1010, False)]
+            continue
         reach.append(Reach(pool, draw(st.sampled_from((whole, whole, whole, whole & 0b101))), True))
     held = []
     for pool, at in draw(st.lists(st.sampled_from([(r.pool, d) for r in reach for d in range(4)]), max_size=2)):
         if at < len(pool.shape.devices):
             device = pool.shape.devices[at]
             amounts = taken(device, SubRequest(name="h", selection=Picked())) if device.multiple else None
+            if odd and draw(st.integers(0, 3)) == 0:
+                amounts = {"m": units(1)} if amounts is None else None
             held.append(Given("h", pool.device(at), draw(st.integers(0, 5)) == 0, amounts))
     unready = draw(st.integers(0, 9)) == 0
     names = [NodeName("n")] if unready else []

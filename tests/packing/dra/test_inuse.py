@@ -163,3 +163,12 @@ def test_devices_of_one_pool_reached_twice_share_its_counters() -> None:
     assert allocator.allocate(ask(exactly(NICS))).allocation is not None
     assert allocator.allocate(ask(exactly(NICS, 2))).allocation is None
     assert allocator.predict(ask(exactly(NICS, 2))) == []
+
+
+def test_a_claim_that_waits_on_one_of_its_nodes_waits_on_another_inventory_too() -> None:
+    """Found in review: taken over as it was held on the other node, it was not given anew where it waited."""
+    ledger = Ledger(inventory_of(Machine("a", MACHINE), Machine("b", MACHINE)))
+    ledger.add_claim(ClaimUid("first"), [given_device("gpu-0", "b")])
+    ledger.add_claim(ClaimUid("both"), [given_device("gpu-0"), given_device("gpu-0", "b")])
+    assert ledger.exact.tolist() == [True, False]
+    assert ledger.moved(ledger.inventory).exact.tolist() == [True, False]
