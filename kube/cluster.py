@@ -9,7 +9,7 @@ were, and only if nodes or pools changed; what is in use follows every event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -104,10 +104,13 @@ class Cluster:
 
     # Events
 
+    def keep(self, kind: Kind[Any], objects: Sequence[Any]) -> Sequence[Any]:
+        """Return what to keep of objects for `replace`: resource slices are large, what is read of them is small."""
+        return self.pool_book.keep(objects) if kind.type is ResourceSlice else objects
+
     def replace(self, kind: Kind[Any], objects: Iterable[Any]) -> None:
-        """Take `objects` for all of a kind that there are."""
+        """Take `objects`, or what `keep` returned of them, for all of a kind that there are."""
         if kind.type is ResourceSlice:
-            # One by one: they are large, and what is kept of them is small.
             self.pool_book.replace(objects)
             return
         found = list(objects)

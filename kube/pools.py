@@ -68,19 +68,26 @@ class Pools:
         self.states: dict[PoolKey, PoolState] = {}
         """By pool; as of the last `refresh`."""
 
-    def replace(self, found: Iterable[ResourceSlice]) -> None:
+    def keep(self, found: Iterable[ResourceSlice]) -> list[Slice]:
+        """Return what is kept of resource slices, a third of their size, for `replace`; nothing changes."""
+        return [decode_slice(each, self._device_shapes) for each in found]
+
+    def replace(self, found: Iterable[ResourceSlice | Slice]) -> None:
         """Take `found` for all resource slices that there are."""
         gone = set(self._slices)
         for each in found:
-            gone.discard(each.metadata.name)
-            self.put(each)
+            kept = each if isinstance(each, Slice) else decode_slice(each, self._device_shapes)
+            gone.discard(kept.name)
+            self._put(kept)
         for name in gone:
             self.remove(name)
 
     def put(self, found: ResourceSlice) -> None:
         """Add or change a resource slice."""
-        self.remove(found.metadata.name)
-        decoded = decode_slice(found, self._device_shapes)
+        self._put(decode_slice(found, self._device_shapes))
+
+    def _put(self, decoded: Slice) -> None:
+        self.remove(decoded.name)
         key = PoolKey(decoded.driver, decoded.pool)
         self._slices[decoded.name] = decoded
         self._of_pool[key][decoded.name] = decoded

@@ -24,7 +24,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from kube.client import EVERYTHING, PAGE, ApiClient, Selection
@@ -40,8 +40,12 @@ T = TypeVar("T")
 class Sink(Protocol):
     """Who is told. Called in the event loop, so it must be quick; it must not raise."""
 
+    def keep(self, kind: Kind[Any], objects: Sequence[Any]) -> Sequence[Any]:
+        """Return what to keep of a page of objects until the list is whole, for `replace`; they may be large."""
+        ...
+
     def replace(self, kind: Kind[Any], objects: Sequence[Any]) -> None:
-        """Take `objects` for all there are of the kind (in the selection)."""
+        """Take `objects`, as `keep` returned them, for all there are of the kind (in the selection)."""
         ...
 
     def put(self, kind: Kind[Any], found: Any) -> None:  # noqa: ANN401 - an object of the kind
@@ -179,10 +183,13 @@ class Reflector(Generic[T]):
                 self._skip(fault)
         self._replaced([found for page in pages for found in page.objects], pages[-1].metadata.resource_version)
 
-    async def _pages(self, size: int) -> list[Page[T]]:
-        return [page async for page in self._client.list_pages(self._served, self._selection, page=size)]
+    async def _pages(self, size: int) -> list[Page[Any]]:
+        return [
+            replace(page, objects=tuple(self._sink.keep(self._kind, page.objects)))
+            async for page in self._client.list_pages(self._served, self._selection, page=size)
+        ]
 
-    def _replaced(self, objects: Sequence[T], version: str) -> None:
+    def _replaced(self, objects: Sequence[Any], version: str) -> None:
         self._sink.replace(self._kind, objects)
         self._version = version
         self.progress.resource_version = version

@@ -16,7 +16,7 @@ Pods that only come and go are told by what they take, nodes that differ in noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ class LoggedCluster(Cluster):
         self._log.close()
 
     # What changes the state
+
+    def keep(self, kind: Kind[Any], objects: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002 - of all kinds
+        """Return the objects: the log has them whole."""
+        return objects
 
     def replace(self, kind: Kind[Any], objects: Iterable[Any]) -> None:
         """Take `objects` for all of a kind."""

@@ -21,6 +21,10 @@ WATCHED: tuple[Kind[Any], ...] = (NODES, NAMESPACES, CLASSES, TAINT_RULES, SLICE
 class Cluster(Protocol):
     """The part of `kube.cluster.Cluster` that takes events."""
 
+    def keep(self, kind: Kind[Any], objects: Sequence[Any]) -> Sequence[Any]:
+        """Return what to keep of a page of objects for `replace`."""
+        ...
+
     def replace(self, kind: Kind[Any], objects: Sequence[Any]) -> None:
         """Take `objects` for all of a kind."""
         ...
@@ -41,6 +45,10 @@ class Feed:
         self._cluster = cluster
         self._view = view
         self.on_inventory: Callable[[], None] = lambda: None
+
+    def keep(self, kind: Kind[Any], objects: Sequence[Any]) -> Sequence[Any]:
+        """Return what to keep of a page of a list."""
+        return self._cluster.keep(kind, objects)
 
     def replace(self, kind: Kind[Any], objects: Sequence[Any]) -> None:
         """Take a whole list."""

@@ -29,6 +29,9 @@ class Picture:
     def versions(self) -> dict[str, str]:
         return {name: found.metadata.resource_version for name, found in self.known.items()}
 
+    def keep(self, kind: Kind[Any], objects: Sequence[Any]) -> Sequence[Any]:
+        return objects
+
     def replace(self, kind: Kind[Any], objects: Sequence[Any]) -> None:
         known = {found.metadata.name: found for found in objects}
         assert len(known) == len(objects)

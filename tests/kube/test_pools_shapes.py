@@ -172,7 +172,10 @@ EVENTS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), SLICES),
         st.tuples(st.just("remove"), st.sampled_from("abc")),
-        st.tuples(st.just("replace"), st.lists(SLICES, max_size=3, unique_by=lambda each: each.metadata.name)),
+        st.tuples(
+            st.sampled_from(["replace", "keep"]),
+            st.lists(SLICES, max_size=3, unique_by=lambda each: each.metadata.name),
+        ),
         st.tuples(st.just("rule"), RULES),
         st.tuples(st.just("unrule"), st.sampled_from("rs")),
         st.tuples(st.just("refresh"), st.none()),
@@ -193,8 +196,8 @@ def test_however_it_came_about_the_state_is_that_of_the_objects_now(events: list
             case "remove":
                 pools.remove(subject)
                 slices.pop(subject, None)
-            case "replace":
-                pools.replace(subject)
+            case "replace" | "keep":
+                pools.replace(pools.keep(subject) if what == "keep" else subject)
                 slices = {each.metadata.name: each for each in subject}
             case "rule":
                 pools.put_rule(subject)
