@@ -2,8 +2,8 @@
 
 Every node lends one GPU to a pod that stays, so pods that ask for all GPUs of a node wait. Small pods come around them
 at a fixed rate, whether or not earlier ones are bound (an open loop), live for a while and go. kube-scheduler tries
-pods that an extender refused again at any event: each small pod makes several. The same stream with nobody waiting comes
-first, for comparison.
+pods that an extender refused again at any event: each small pod makes several. The same stream, shorter and with nobody
+waiting, comes first, for comparison.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ NAMESPACE = "default"
 LIVES_S = 2.0
 """From its binding to the deletion of a small pod."""
 TIMEOUT_S = 300.0
+BEFORE_S = 20.0
+PARTS = 6
+"""Of a stream, each with a median of its own: pods that just began to wait are tried again sooner than old ones."""
 LOOK_EVERY_S = 1.0
 ASKED_AGAIN = 500
 PROGRAMS = (OUR_EXTENDER, "our kube-scheduler", "kube-apiserver", "etcd", "kube-controller-manager")
@@ -69,6 +72,8 @@ class Figures:
     streams: list[Stream]
     quiet: Asked
     """Rejections while nothing changes: all but the first are answered from memory."""
+    quiet_cpu_ms: float
+    """Processor time of the extender for each of them, reading and writing HTTP included."""
     quiet_wall_ms: list[float] = field(repr=False)
     """Of each of them, over HTTP."""
     woken_s: list[float]
@@ -87,7 +92,7 @@ async def _measured(rig: Rig, nodes: int, waiting: int, per_s: float, seconds: f
     async with LoadClient(rig.plane.kubeconfig) as client:
         holders = await _hold_one_gpu_each(client, rig)
         await _stream(rig, client, "warm", 0, per_s, 5.0)
-        streams = [await _stream(rig, client, "before", 0, per_s, seconds)]
+        streams = [await _stream(rig, client, "before", 0, per_s, min(seconds, BEFORE_S))]
         _told(streams[-1])
         load = Workload(
             namespace=NAMESPACE,
@@ -104,9 +109,9 @@ async def _measured(rig: Rig, nodes: int, waiting: int, per_s: float, seconds: f
         print(f"{waiting} pods wait, all told so after {time.monotonic() - began_s:.1f} s", flush=True)
         streams.append(await _stream(rig, client, "new", waiting, per_s, seconds))
         _told(streams[-1])
-        quiet, wall_ms = await _rejected_again(rig, client, load)
+        quiet, cpu_ms, wall_ms = await _rejected_again(rig, client, load)
         woken_s, slice_s = await _wake(rig, client, load, holders[:5], nodes)
-        return Figures(streams, quiet, wall_ms, woken_s, slice_s)
+        return Figures(streams, quiet, cpu_ms, wall_ms, woken_s, slice_s)
 
 
 async def _hold_one_gpu_each(client: LoadClient, rig: Rig) -> list[str]:
@@ -210,13 +215,14 @@ def _asked(rig: Rig) -> Iterator[list[Asked]]:
     found.append(Asked(calls, total_s / max(calls, 1) * 1e3, grown(DECISIONS, "outcome")))
 
 
-async def _rejected_again(rig: Rig, client: LoadClient, load: Workload) -> tuple[Asked, list[float]]:
+async def _rejected_again(rig: Rig, client: LoadClient, load: Workload) -> tuple[Asked, float, list[float]]:
     """Ask for pods that wait anyway, as kube-scheduler asks, once it has grown quiet."""
     await _quiet(rig)
     nodes = sorted(node["metadata"]["name"] for node in rig.plane.api.list("v1", "Node"))
     pods = (await client.list("Pod", load.namespace, load.selector, whole=True))["items"]
     bodies = [json.dumps({"Pod": pod, "NodeNames": nodes}).encode() for pod in pods[:ASKED_AGAIN]]
-    took_ms = []
+    took_ms, extender = [], rig.pids()[OUR_EXTENDER]
+    before_s = meters.used_s(extender)
     with _asked(rig) as asked:
         for body in bodies:
             start_s = time.perf_counter()
@@ -226,7 +232,7 @@ async def _rejected_again(rig: Rig, client: LoadClient, load: Workload) -> tuple
             with urllib.request.urlopen(request, timeout=20) as answer:
                 assert set(json.load(answer)["FailedAndUnresolvableNodes"]) == set(nodes)
             took_ms.append((time.perf_counter() - start_s) * 1e3)
-    return asked[0], took_ms
+    return asked[0], (meters.used_s(extender) - before_s) / len(bodies) * 1e3, took_ms
 
 
 def _verbs(rig: Rig) -> str:
@@ -292,6 +298,7 @@ def _told(each: Stream) -> None:
         f"\n{each.waiting} waiting: {each.result.pods} new pods that fit, {each.result.pods / each.took_s:.1f} a second"
     )
     print(f"  creation to bound, s: {wait_s}, watch opened anew {each.result.breaks} times")
+    print(f"  medians of the parts of the stream, s: {[round(part, 2) for part in _medians(each.result)]}")
     print(f"  filter: {each.filter.calls / each.took_s:.0f} calls/s, mean {each.filter.mean_ms:.2f} ms;", end=" ")
     print({name: round(calls) for name, calls in each.filter.outcomes.items()})
     print(
@@ -300,11 +307,18 @@ def _told(each: Stream) -> None:
     )
 
 
+def _medians(result: LoadResult) -> list[float]:
+    waits_s = [bound - free for free, bound in zip(result.free_s, result.bound_s, strict=True)]
+    size = -(-len(waits_s) // PARTS)
+    return [percentile(waits_s[at : at + size], 0.5) for at in range(0, len(waits_s), size)]
+
+
 def report(found: Figures) -> None:
     """Print what is known once all is over; the streams were told as they ended."""
     wall = {f"p{share * 100:g}": round(percentile(found.quiet_wall_ms, share), 2) for share in (0.5, 0.99)}
     print(
         f"\ncached rejection: mean {found.quiet.mean_ms:.3f} ms in the extender of {found.quiet.calls:.0f};",
+        f"{found.quiet_cpu_ms:.2f} ms of its processor time with HTTP;",
         f"{wall} ms over HTTP",
     )
     print(f"freed claim to a waiting pod bound, s: {[round(each, 2) for each in found.woken_s]}")
