@@ -73,7 +73,11 @@ class Alone:
         """Whether decisions may be made."""
         return self._leads
 
-    def close(self) -> None:
+    def term(self) -> int:
+        """Return the term of leadership: there is one."""
+        return 1
+
+    async def close(self) -> None:
         """Write no more."""
         self._open = self._leads = False
 
@@ -134,6 +138,10 @@ class System:
         """Return for how many seconds claims may be written: the fence of the binder."""
         return self.leadership.left()
 
+    def term(self) -> int:
+        """Return the term of leadership."""
+        return self.leadership.term()
+
     def compile(self) -> None:
         """Compile what decides; for a thread, it takes seconds where nothing is cached."""
         compile_kernels()
@@ -153,7 +161,7 @@ class System:
     async def drain(self) -> None:
         """Finish what is being written; begin nothing."""
         await self.binder.drain()
-        self.leadership.close()
+        await self.leadership.close()
         if isinstance(self.cluster, LoggedCluster):
             self.cluster.close()
 

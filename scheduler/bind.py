@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,9 +26,15 @@ from scheduler.turns import Turns
 
 log = logging.getLogger(__name__)
 
+NOT_OURS = "this replica does not lead, or its lease ends; the pod is tried again"
+
 
 class Fence(Protocol):
     """Whether claims may be written."""
+
+    def term(self) -> int:
+        """Return the term of leadership; in a later one, what an earlier one decided may be taken."""
+        ...
 
     def left(self) -> float:
         """Return the seconds for which writes are allowed; 0 or less: none."""
@@ -60,6 +66,14 @@ class BindSettings:
     """Pods under way or waiting before `filter` lets kube-scheduler wait: more would not end within `answer_s`."""
     patience_s: float = 2.0
     """So long `filter` waits at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Writes that belong together: they end by `until`, and with the term of leadership in which they were begun."""
+
+    until: float
+    term: int
 
 
 class Binder:
@@ -94,12 +108,7 @@ class Binder:
 
     async def bind(self, namespace: str, name: str, uid: str, node: str) -> str:
         """Bind a pod to a node with its devices. Returns what went wrong, empty when nothing did."""
-        key = (PodUid(uid), node)
-        task = self._running.get(key)
-        if task is None:
-            task = self._running[key] = asyncio.create_task(self._run(namespace, name, PodUid(uid), NodeName(node)))
-            task.add_done_callback(lambda _: self._running.pop(key, None))
-        return await asyncio.shield(task)
+        return await self._once(PodUid(uid), node, lambda: self._run(namespace, name, PodUid(uid), NodeName(node)))
 
     async def room(self) -> None:
         """Wait, for a while, until the pods on their way are not too many."""
@@ -107,15 +116,20 @@ class Binder:
 
     async def complete(self, pod: Pod) -> str:
         """Give a pod that has a node already the devices it lacks there. Returns why it cannot, empty for success."""
+        return await self._once(
+            PodUid(pod.metadata.uid), f"{pod.spec.node_name}, completed", lambda: self._complete(pod)
+        )
+
+    async def _complete(self, pod: Pod) -> str:
         uid, node = PodUid(pod.metadata.uid), NodeName(pod.spec.node_name)
-        until = self.clock() + self.settings.answer_s
+        work = self.begin(self.settings.answer_s)
         async with self.locks.of(uid):
             try:
                 promise = self.promises.promise(pod, node)
-                claims = await self.special.make(pod, node, promise, lambda: self.window(until))
+                claims = await self.special.make(pod, node, promise, lambda: self.window(work))
                 async with self.locks.all(claims):
                     for claim in sorted(claims):
-                        await self.claims.bring(claim, pod, node, lambda: self.window(until))
+                        await self.claims.bring(claim, pod, node, lambda: self.window(work))
             except NoLongerFree:
                 return "no devices free on that node"
             except FinalFault as fault:
@@ -125,41 +139,63 @@ class Binder:
         return ""
 
     async def drain(self) -> None:
-        """Begin no more writes, and wait for those that are on their way."""
+        """Begin nothing more, and wait for what is under way: it goes on writing."""
         self.closed = True
         while self._running:
+            await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until all that is under way now has ended."""
+        if self._running:
             await asyncio.wait(list(self._running.values()))
 
-    def window(self, until: float) -> float:
-        """Return how long a write may take that must end by `until`. Raises BindFault where there is no time."""
-        fence = 0.0 if self.closed else self.fence.left()
-        if fence < self.settings.least_s:
-            raise BindFault("this replica does not lead, or its lease ends; the pod is tried again")
-        left = until - self.clock()
+    def begin(self, seconds: float) -> Work:
+        """Begin writes that must end in so long. Raises BindFault where none are begun any more."""
+        if self.closed:
+            raise BindFault(NOT_OURS)
+        return Work(self.clock() + seconds, self.fence.term())
+
+    def window(self, work: Work) -> float:
+        """Return how long the next write of `work` may take. Raises BindFault where there is no time for one."""
+        fence = self.fence.left()
+        if fence < self.settings.least_s or work.term != self.fence.term():
+            raise BindFault(NOT_OURS)
+        left = work.until - self.clock()
         if left < self.settings.least_s:
             raise BindFault("the API server is slow; the pod is tried again")
         return min(left, fence, self.settings.write_s)
 
+    async def _once(self, uid: PodUid, what: str, run: Callable[[], Coroutine[None, None, str]]) -> str:
+        key = (uid, what)
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.create_task(run())
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(task)
+
     async def _run(self, namespace: str, name: str, uid: PodUid, node: NodeName) -> str:
-        until = self.clock() + self.settings.answer_s
+        try:
+            work = self.begin(self.settings.answer_s)
+        except BindFault as fault:
+            return fault.text
         async with self.turns.one(), self.locks.of(uid):
             try:
-                pod = await self._pod(namespace, name, uid, until)
+                pod = await self._pod(namespace, name, uid, work)
                 if pod.spec.node_name == node:
                     return ""
                 if pod.spec.node_name:
                     return f"pod {namespace}/{name} is on node {pod.spec.node_name} already"
-                await self._bind(pod, node, until)
+                await self._bind(pod, node, work)
             except BindFault as fault:
                 log.info("bind failed pod=%s/%s node=%s: %s", namespace, name, node, fault.text)
                 return fault.text
         return ""
 
-    async def _pod(self, namespace: str, name: str, uid: PodUid, until: float) -> Pod:
+    async def _pod(self, namespace: str, name: str, uid: PodUid, work: Work) -> Pod:
         pod = self.ledger.view.pods.get(uid)
         if pod is None:
             try:
-                pod = await self.writes.read_pod(namespace, name, timeout_s=self.window(until))
+                pod = await self.writes.read_pod(namespace, name, timeout_s=self.window(work))
             except NotFoundError as error:
                 raise FinalFault(f"pod {namespace}/{name} was deleted") from error
             except ClusterError as error:
@@ -168,38 +204,45 @@ class Binder:
             raise FinalFault(f"pod {namespace}/{name} was deleted, and another of its name was made")
         return pod
 
-    async def _bind(self, pod: Pod, node: NodeName, until: float) -> None:
+    async def _bind(self, pod: Pod, node: NodeName, work: Work) -> None:
         uid = PodUid(pod.metadata.uid)
         promise = self.promises.promise(pod, node)
         self.ledger.apply(self.ledger.reservations.start(uid, node))
         written: list[Written] = []
         try:
-            claims = await self.special.make(pod, node, promise, lambda: self.window(until))
+            claims = await self.special.make(pod, node, promise, lambda: self.window(work))
             async with self.locks.all(claims):
                 for claim in sorted(claims):
-                    each = await self.claims.bring(claim, pod, node, lambda: self.window(until))
+                    each = await self.claims.bring(claim, pod, node, lambda: self.window(work))
                     written += [each] if each else []
             if claims:
                 self.claims.see(node)
-            await self._binding(pod, node, until)
+            await self._binding(pod, node, work)
         except BindFault as fault:
             if isinstance(fault, UnknownFault):
                 self.unbound[uid] = self.clock()
                 raise
             if fault.final:
-                await self._take_back(written, pod)
-            self.ledger.apply(self.ledger.reservations.failed(uid, self.clock()))
+                await self._take_back(written, pod, work.term)
+            self._failed(uid, work)
             raise
         except BaseException:  # cancelled: a Binding may be on its way
             self.unbound[uid] = self.clock()
             raise
 
-    async def _binding(self, pod: Pod, node: NodeName, until: float) -> None:
+    def _failed(self, uid: PodUid, work: Work) -> None:
+        """Let the pod be decided again. What an earlier term promised may be another's by now."""
+        reservations, now = self.ledger.reservations, self.clock()
+        self.ledger.apply(reservations.failed(uid, now))
+        if work.term != self.fence.term() or self.fence.left() <= 0:
+            self.ledger.apply(reservations.retire())
+
+    async def _binding(self, pod: Pod, node: NodeName, work: Work) -> None:
         name = f"{pod.metadata.namespace}/{pod.metadata.name}"
         try:
-            await self.writes.bind(pod, node, timeout_s=self.window(until))
+            await self.writes.bind(pod, node, timeout_s=self.window(work))
         except ConflictError as error:
-            await self._conflicting(pod, node, str(error), until)
+            await self._conflicting(pod, node, str(error), work)
         except NotFoundError as error:
             raise FinalFault(f"pod {name} was deleted") from error
         except ClusterError as error:
@@ -208,18 +251,18 @@ class Binder:
             kind = FinalFault if error.status != 429 else BindFault
             raise kind(f"pod {name} could not be bound: {error}") from error
 
-    async def _conflicting(self, pod: Pod, node: NodeName, text: str, until: float) -> None:
+    async def _conflicting(self, pod: Pod, node: NodeName, text: str, work: Work) -> None:
         """See what the pod has become: bound to our node is what was wanted."""
-        fresh = await self._read_again(pod, until)
+        fresh = await self._read_again(pod, work)
         if fresh.spec.node_name == node:
             return
         if fresh.spec.node_name:
             raise FinalFault(f"pod {_name(pod)} is on node {fresh.spec.node_name} already")
         raise FinalFault(f"pod {_name(pod)} could not be bound: {text}")
 
-    async def _read_again(self, pod: Pod, until: float) -> Pod:
+    async def _read_again(self, pod: Pod, work: Work) -> Pod:
         try:
-            fresh = await self.writes.read_pod(pod.metadata.namespace, pod.metadata.name, timeout_s=self.window(until))
+            fresh = await self.writes.read_pod(pod.metadata.namespace, pod.metadata.name, timeout_s=self.window(work))
         except NotFoundError as error:
             raise FinalFault(f"pod {_name(pod)} was deleted") from error
         except (ClusterError, BindFault) as error:
@@ -228,14 +271,14 @@ class Binder:
             raise FinalFault(f"pod {_name(pod)} was deleted, and another of its name was made")
         return fresh
 
-    async def _take_back(self, written: Sequence[Written], pod: Pod) -> None:
+    async def _take_back(self, written: Sequence[Written], pod: Pod, term: int) -> None:
         """Undo the claims of this call; what cannot be undone now, the janitor does."""
-        until = self.clock() + self.settings.write_s
+        work = Work(self.clock() + self.settings.write_s, term)
         for each in written:
             claim = each.claim
             async with self.locks.of(claim.metadata.uid):
                 try:
-                    await self.claims.take_back(each, pod, lambda: self.window(until))
+                    await self.claims.take_back(each, pod, lambda: self.window(work))
                 except (BindFault, ClusterError) as error:
                     log.warning("not taken back claim=%s pod=%s: %s", claim.metadata.name, _name(pod), error)
 

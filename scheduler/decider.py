@@ -149,6 +149,8 @@ class Decider:
             return FilterResult(node_names=names)
         if not self.leads():
             return FilterResult(error=texts.NOT_LEADING)
+        if asked.wishes.fault and resolved.has_devices:
+            return self._reject(pod, names, texts.faulty(asked.wishes.fault))
         return self._filter(pod, names, resolved, self._slack(asked.wishes))
 
     def prioritize(self, asked: ExtenderArgs) -> Sequence[HostPriority]:
@@ -190,6 +192,8 @@ class Decider:
         reservation = self.reservations.pods.get(uid)
         kept = self._promised.get(uid, {}).get(node)
         if kept is not None and reservation is not None and node in reservation.nodes:
+            if kept.claims and not self.leads():
+                raise BindFault(texts.NOT_LEADING)
             return kept
         try:
             resolved = self.cluster.resolve(pod)
@@ -197,6 +201,8 @@ class Decider:
             raise FinalFault(refusal.text) from refusal
         if not resolved.has_devices and not self.settings.place_all:
             return Promise(())
+        if not self.leads():
+            raise BindFault(texts.NOT_LEADING)
         tied = self.reservations.tied(uid)
         if tied is not None:
             raise BindFault(texts.tied_elsewhere(tied))

@@ -167,7 +167,7 @@ class Janitor:
             await self.writes.delete_pod(now, timeout_s=self._window())
 
     def _window(self) -> float:
-        return self.binder.window(self.binder.clock() + self.binder.settings.write_s)
+        return self.binder.window(self.binder.begin(self.binder.settings.write_s))
 
 
 def _has(claim: ResourceClaim, finding: Doubled) -> bool:

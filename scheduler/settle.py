@@ -80,6 +80,7 @@ class Settler:
 
         An allocation is written to claims with our finalizer alone: of these, those without one are touched.
         """
+        await self.binder.ended()  # what an earlier term of ours began writes no more, and ends soon
         claims = await self.writes.list_claims(timeout_s=self._window())
         for claim in claims:
             self.ledger.view.listed(claim)
@@ -100,7 +101,7 @@ class Settler:
         return fresh if fresh.metadata.uid == pod.metadata.uid else None
 
     def _window(self) -> float:
-        return self.binder.window(self.binder.clock() + self.binder.settings.write_s)
+        return self.binder.window(self.binder.begin(self.binder.settings.write_s))
 
 
 def open_writes(claims: Sequence[ResourceClaim]) -> list[ResourceClaim]:

@@ -111,7 +111,7 @@ class ApiWrites:
 
 
 class LeaseOf:
-    """Reads one Lease."""
+    """Reads one Lease, and marks it."""
 
     def __init__(self, client: ApiClient, name: LeaseName) -> None:
         self._client = client
@@ -120,6 +120,11 @@ class LeaseOf:
     async def read_lease(self, *, timeout_s: float) -> Lease:
         """Return it as it is now."""
         return await within(timeout_s, self._client.get(LEASES, *self._name))
+
+    async def mark_lease(self, lease: Lease, key: str, value: str | None, *, timeout_s: float) -> None:
+        """Set an annotation, or remove it."""
+        change = {"metadata": {"resourceVersion": lease.metadata.resource_version, "annotations": {key: value}}}
+        await within(timeout_s, self._client.patch(LEASES, *self._name, change))
 
 
 _decoded = decoder(CLAIMS).converted

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from kube.errors import ClusterError
 from scheduler.bind import Binder
 from scheduler.claimwriter import ClaimWriter
 from scheduler.decider import Decider, DecideSettings
-from scheduler.faults import BindFault
 from scheduler.ledger import Ledger
 from scheduler.reservations import Reservations
 from scheduler.settle import Settler
@@ -28,15 +26,14 @@ class Replica:
         api: ModelApi,
         nodes: dict[str, tuple[str, ...]],
         *,
-        left: Callable[[object], float],
+        left: Callable[[Replica], float],
+        term: Callable[[Replica], int] = lambda _: 1,
         clock: Callable[[], float],
         slack: float = 0.0,
         direct: bool = False,
     ) -> None:
         self.api = api
         self.at = {"claims": 0, "pods": 0}
-        self.term: int | None = None
-        """The term of leadership that it has taken over."""
         self.leading: Callable[[Replica], bool] = lambda _: True
         self.cluster = ModelCluster(nodes)
         self.ledger = Ledger(self.cluster, Reservations())
@@ -52,7 +49,7 @@ class Replica:
             claims,
             special=SpecialClaims(self.ledger, self.writes),
             promises=self.decider,
-            fence=SimpleNamespace(left=lambda: left(self)),
+            fence=SimpleNamespace(left=lambda: left(self), term=lambda: term(self)),
             clock=clock,
         )
         self.decider.binder = self.binder
@@ -85,13 +82,6 @@ class Replica:
         self.tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.api.faults.append(task.exception())
-
-    async def take_over(self, term: int) -> None:
-        try:
-            await self.settler.take_over()
-        except (ClusterError, BindFault):
-            return
-        self.term = term
 
     def crash(self) -> None:
         """End at once; what is on its way may still land."""

@@ -17,49 +17,9 @@ from kube.objects import Pod
 from scheduler.faults import BindFault
 from scheduler.wire import ExtenderArgs, Wishes
 from tests.scheduler.modelapi import ModelApi, Request, deliver, devices_of, execute, time_out
-from tests.scheduler.modelreplica import Replica
+from tests.scheduler.modellease import LedReplica, ModelLease
+from tests.scheduler.modelsteps import LEASE_S, MAX_PENDING, NODES, RENEW_S, SHAPES, STEPS
 
-NODES = {"n0": ("a0", "a1"), "n1": ("b0", "b1")}
-SHAPES: list[dict[str, Any]] = [
-    {"own": 1},
-    {"own": 2},
-    {"shared": 1},
-    {"own": 1, "shared": 1},
-]
-RENEW_S, LEASE_S = 10.0, 15.0
-PLACE = ["new"] * 3 + ["again"] * 3 + ["new and unheard", "decide", "bind late", "by the old leader"]
-MAX_PENDING = 4
-NETWORK = ["first"] * 6 + [
-    "last",
-    "last",
-    "any",
-    "slow",
-    "no answer",
-    "time out",
-    "lose write",
-    "lose write",
-    "all",
-    "lost",
-]
-HEAR = ["all"] * 3 + ["claims", "pods"]
-TROUBLE = [
-    "delete pod",
-    "delete pod",
-    "replace claim",
-    "collect",
-    "crash",
-    "fail over",
-    "fail over",
-    "relist",
-    "time",
-    "time",
-]
-STEPS = (
-    [("place", form) for form in PLACE]
-    + [("network", form) for form in NETWORK * 3]
-    + [("hear", form) for form in HEAR]
-    + [("trouble", form) for form in TROUBLE]
-)
 at = st.integers(min_value=0, max_value=7)
 AMONG = st.sampled_from([("n0", "n1"), ("n1", "n0"), ("n0",), ("n1",)])
 
@@ -73,11 +33,10 @@ class World(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.api = ModelApi()
-        self.holder, self.term = 0, 1
-        self.until = self.now + RENEW_S
+        self.lease = ModelLease()
         self.made = 0
-        self.chosen: dict[str, tuple[Replica, str]] = {}
-        self.replicas = [self._replica(), self._replica()]
+        self.chosen: dict[str, tuple[LedReplica, str]] = {}
+        self.replicas = [self._replica(which) for which in range(2)]
 
     @initialize(shapes=st.lists(st.sampled_from(SHAPES), max_size=2), lost=st.booleans())
     def begin(self, shapes: list[dict[str, int]], lost: bool) -> None:
@@ -86,6 +45,7 @@ class World(RuleBasedStateMachine):
         for name in ("shared-0", "shared-1"):
             self.api.new_claim(name)
         self._everyone_hears()
+        self._renew()
         self._take_over()
         self._quiet()
         for which, shape in enumerate(shapes):
@@ -168,38 +128,67 @@ class World(RuleBasedStateMachine):
                 self._crash()
             case "fail over":
                 self._fail_over()
+            case "give lease back":
+                self._give_back(which)
+            case "read lease":
+                self._read(which % 2)
             case "relist":
                 self.replicas[which % 2].relist()
             case "time":
                 self.now += (1.0, 6.0, 31.0)[which % 3]
                 if which < 6:
-                    self.until = self.now + RENEW_S
+                    self._renew()
         self._take_over()
         self._tick(self.holder)
 
     # How
 
-    def leads(self, replica: Replica) -> bool:
-        return replica.term == self.term and self.left(replica) > 0
+    @property
+    def holder(self) -> int:
+        return self.lease.holder
 
-    def left(self, replica: object) -> float:
-        return self.until - self.now if self.replicas[self.holder] is replica else 0.0
+    def leads(self, replica: LedReplica) -> bool:
+        return replica.leadership.leads()
+
+    def _renew(self) -> None:
+        """The lease is renewed while the holder's extender looks."""
+        self._read(self.holder)
+        self.lease.renewals += 1
+        self._read(self.holder)
+
+    def _read(self, which: int) -> None:
+        self.loop.run_until_complete(self.replicas[which].leadership.read())
 
     def _fail_over(self) -> None:
         """Let the lease run out and the other replica take it, while calls of the first are on their way."""
-        self.now = max(self.now, self.until + LEASE_S - RENEW_S)
-        self.holder, self.term = 1 - self.holder, self.term + 1
-        self.until = self.now + RENEW_S
+        self._read(1 - self.holder)
+        self.now += LEASE_S
+        self.lease.acquire(1 - self.holder)
+        self._renew()
+        self.now += RENEW_S
+        self._renew()
+
+    def _give_back(self, which: int) -> None:
+        """The leader's kube-scheduler ends alone: another one leads at once, and the extender hears of it later."""
+        self._read(1 - self.holder)
+        self.lease.acquire(1 - self.holder)
+        self._renew()
+        if which & 1:  # so that the new leader writes soon, while the former one may not have read the lease
+            self.now += RENEW_S - 1.0
+            self._renew()
 
     def _take_over(self) -> None:
         replica = self.replicas[self.holder]
-        if replica.term != self.term and not replica.tasks:
-            self._start(replica, replica.take_over(self.term))
+        if not replica.tasks:
+            self._start(replica, replica.leadership.try_take_over())
 
     def _crash(self) -> None:
         self.replicas[self.holder].crash()
         self._spin()
-        self.replicas[self.holder] = self._replica()
+        self.replicas[self.holder] = self._replica(self.holder)
+        self._renew()
+        self.now += RENEW_S
+        self._renew()
 
     def _new_pod(self, shape: dict[str, int], which: int) -> str:
         self.made += 1
@@ -275,8 +264,12 @@ class World(RuleBasedStateMachine):
 
     def _calm(self) -> None:
         """Let a minute pass in which everybody hears everything."""
+        for which in range(2):
+            self._read(which)
         self.now += 61.0
-        self.until = self.now + RENEW_S
+        for which in range(2):
+            self._read(which)
+        self._renew()
         self._take_over()
         self._quiet()
         self.api.collect()
@@ -314,7 +307,7 @@ class World(RuleBasedStateMachine):
         current = self.api.claims.get(request.claim.metadata.name)
         return current is not None and current.metadata == request.claim.metadata
 
-    def _filter(self, replica: Replica, pod: Pod, among: tuple[str, ...]) -> bool:
+    def _filter(self, replica: LedReplica, pod: Pod, among: tuple[str, ...]) -> bool:
         result = replica.decider.filter(ExtenderArgs(pod=pod, wishes=Wishes(), node_names=among))
         if result.node_names:
             self.chosen[pod.metadata.name] = (replica, result.node_names[-1])
@@ -326,17 +319,15 @@ class World(RuleBasedStateMachine):
         if pod is not None and replica in self.replicas:
             self._start(replica, replica.binder.bind("ns", name, pod.metadata.uid, node))
 
-    def _replica(self) -> Replica:
-        replica = Replica(self.api, NODES, left=self.left, clock=lambda: self.now, slack=self.slack)
-        replica.leading = self.leads
-        return replica
+    def _replica(self, which: int) -> LedReplica:
+        return LedReplica(self.api, NODES, self.lease, which, clock=lambda: self.now, slack=self.slack)
 
     def _everyone_hears(self) -> None:
         for replica in self.replicas:
             for kind in ("claims", "pods"):
                 replica.sync(kind)
 
-    def _start(self, replica: Replica, work: Any) -> None:
+    def _start(self, replica: LedReplica, work: Any) -> None:
         async def start() -> None:
             replica.start(_tolerant(work))
 

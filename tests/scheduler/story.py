@@ -11,6 +11,7 @@ from scheduler.wire import ExtenderArgs, FilterResult, Wishes
 from tests.scheduler.modelapi import ModelApi
 from tests.scheduler.modelreplica import Replica
 
+NONE = Wishes()
 NODES = {"n0": ("a0", "a1"), "n1": ("b0", "b1")}
 
 
@@ -20,11 +21,14 @@ class Story:
     def __init__(self) -> None:
         self.now = 1000.0
         self.lease = 10.0
+        self.term = 1
         self.api = ModelApi()
         self.replica = self.new_replica()
 
     def new_replica(self) -> Replica:
-        return Replica(self.api, NODES, left=lambda _: self.lease, clock=lambda: self.now, direct=True)
+        return Replica(
+            self.api, NODES, left=lambda _: self.lease, term=lambda _: self.term, clock=lambda: self.now, direct=True
+        )
 
     def pod(self, name: str, own: int = 1, shared: tuple[str, ...] = ()) -> Pod:
         made = [f"{name}-{at}" for at in range(own)]
@@ -39,9 +43,9 @@ class Story:
         self.replica.sync("claims")
         self.replica.sync("pods")
 
-    def filter(self, pod: Pod, *among: str) -> FilterResult:
+    def filter(self, pod: Pod, *among: str, wishes: Wishes = NONE) -> FilterResult:
         names = among or tuple(NODES)
-        return self.replica.decider.filter(ExtenderArgs(pod=pod, node_names=names, wishes=Wishes()))
+        return self.replica.decider.filter(ExtenderArgs(pod=pod, node_names=names, wishes=wishes))
 
     def bind(self, pod: Pod, node: str) -> Coroutine[Any, Any, str]:
         return self.replica.binder.bind("ns", pod.metadata.name, pod.metadata.uid, node)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 
 from kube.errors import ConflictError, ForbiddenError, UnavailableError
+from scheduler.wire import Wishes
 from tests.scheduler.modelapi import devices_of
 from tests.scheduler.story import NODES, Story, fail_once, run
 
@@ -24,6 +26,15 @@ def test_a_pod_without_devices_passes_and_is_bound_by_one_call() -> None:
     assert story.filter(pod, "n1", "n0").node_names == ("n1", "n0")
     assert run(story.bind(pod, "n0")) == ""
     assert story.replica.writes.calls == ["bind"]
+
+
+def test_a_miswritten_annotation_is_told_where_it_matters() -> None:
+    """kube-scheduler shows the texts of an answer, and of a status 400 none."""
+    story, wrong = Story(), Wishes(fault="pod: annotation x: no number")
+    found = story.filter(story.pod("p"), wishes=wrong)
+    assert found.failed_and_unresolvable == dict.fromkeys(NODES, "dovetail: pod: annotation x: no number")
+    assert not story.held()
+    assert set(story.filter(story.pod("no-devices", own=0), wishes=wrong).node_names) == set(NODES)
 
 
 def test_several_claims_are_written_one_after_the_other() -> None:
@@ -211,3 +222,45 @@ def test_conflict_errors_of_the_model_are_those_of_the_api() -> None:
     story.api.touch(claim)
     with pytest.raises(ConflictError):
         story.api.allocate(claim, {"devices": {"results": []}}, pod)
+
+
+@pytest.mark.parametrize("call", ["finalize", "allocate", "bind"])
+def test_a_drain_finishes_the_bindings_under_way_and_begins_none(call: str) -> None:
+    """Before, whatever write came next was refused, and the pod was half bound."""
+    story = Story()
+    pod, late = story.pod("p"), story.pod("late")
+    (node,) = story.filter(pod).node_names
+    real, drains = getattr(story.replica.writes, call), []
+
+    async def drained_meanwhile(*args: object, **kwargs: object) -> object:
+        drains.append(asyncio.create_task(story.replica.binder.drain()))
+        await asyncio.sleep(0)
+        return await real(*args, **kwargs)
+
+    setattr(story.replica.writes, call, drained_meanwhile)
+
+    async def told() -> tuple[str, str]:
+        return await story.bind(pod, node), await story.bind(late, story.filter(late).node_names[0])
+
+    first, second = run(told())
+    assert first == ""
+    assert "does not lead" in second
+    assert len(drains) == 1
+    assert story.replica.writes.calls == ["finalize", "allocate", "bind"]
+
+
+def test_a_bind_of_an_earlier_term_writes_nothing_in_a_later_one() -> None:
+    """Another replica may have led in between, and given its devices away."""
+    story = Story()
+    pod = story.pod("p")
+    (node,) = story.filter(pod).node_names
+    real = story.replica.writes.finalize
+
+    async def overtaken(*args: Any, **kwargs: Any) -> Any:
+        story.term += 1
+        return await real(*args, **kwargs)
+
+    story.replica.writes.finalize = overtaken  # type: ignore[method-assign]
+    assert "does not lead" in run(story.bind(pod, node))
+    assert story.replica.writes.calls == ["finalize"]
+    assert not story.held()

@@ -13,7 +13,9 @@ from packing.dra.model import ClaimUid
 from scheduler import settle, view
 from scheduler.bind import Binder
 from scheduler.claimwriter import ClaimWriter
+from scheduler.leadership import Fence
 from scheduler.reservations import Effect, PodUid, Reservations
+from tests.scheduler.modelapi import deliver
 from tests.scheduler.modelworld import World, WorldWithSlack
 
 RUN = settings(max_examples=100, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck))
@@ -28,6 +30,36 @@ def test_t01_no_device_is_given_twice_nothing_is_held_for_ever_and_every_pod_end
 @pytest.mark.parametrize("world", [World, WorldWithSlack])
 def test_the_same_with_new_interleavings(world: type[World]) -> None:
     run_state_machine_as_test(world, settings=settings(RUN, max_examples=10_000, derandomize=False, print_blob=True))
+
+
+def lease_given_back_unheard() -> None:
+    """kube-scheduler ends alone; the extender beside it has not read that, and its claim has no finalizer yet.
+
+    Raises AssertionError where a device ends in two claims.
+    """
+    world = World()
+    world.begin(shapes=[], lost=False)
+    try:
+        world.place(0, {"own": 1}, ("n0",), "new")  # its finalizer is on its way
+        former = world.replicas[world.holder]
+        assert [each.what for each in world.api.inflight] == ["finalize"]
+        world.trouble(1, "give lease back")
+        for each in [each for each in world.api.inflight if each.sender is not former]:
+            deliver(world.api, each)  # the take-over, where there is one already
+            world._spin()
+        assert former.leadership.left() > 0, "both may write"
+        world.place(0, {"own": 1}, ("n0",), "new")
+        world.network(0, "all")
+        world.no_device_is_in_two_claims()
+    finally:
+        world.teardown()
+
+
+def test_a_lease_given_back_unheard_leaves_no_device_in_two_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    lease_given_back_unheard()
+    monkeypatch.setattr(Fence, "alone", lambda self, now: self.ours)  # what it was before: no wait
+    with pytest.raises(AssertionError):
+        lease_given_back_unheard()
 
 
 # Seeded mistakes: each one must be found, or the test above proves little.
