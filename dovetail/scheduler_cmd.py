@@ -86,7 +86,7 @@ def scheduler(  # noqa: D103 - its help is HELP
             ignored_taints=frozenset(ignore_taint or ()),
             policy=policy or DEFAULT_POLICY,
             place_all=place_all,
-            slack=slack,
+            slack=settings.parse_slack(slack) if slack is not None else None,
             scheduler_name=scheduler_name,
             lease=settings.parse_lease(lease) if lease else None,
             identity=identity or socket.gethostname(),

@@ -76,9 +76,10 @@ PlaceAllOpt = Annotated[
     bool, typer.Option("--place-all", envvar="DOVETAIL_PLACE_ALL", help="Decide for pods without devices too.")
 ]
 SlackOpt = Annotated[
-    float | None,
+    str | None,
     typer.Option(
         envvar="DOVETAIL_SLACK",
+        metavar="GPUS",
         help="Also offer nodes that cost so many GPUs of future demand more; kube-scheduler's scores choose.",
     ),
 ]

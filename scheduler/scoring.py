@@ -88,7 +88,7 @@ class Scorer:
             return FilterResult(failed_and_unresolvable=dict.fromkeys(names, f"dovetail: {refusal.text}"))
         if resolved is None:
             return FilterResult(node_names=names)
-        lost = unmatched(resolved)
+        lost = texts.faulty(asked.wishes.fault) if asked.wishes.fault else unmatched(resolved)
         if lost:
             return FilterResult(failed_and_unresolvable=dict.fromkeys(names, lost))
         sharing = self._cluster.sharing(resolved, names) if self.shares_refused else ()

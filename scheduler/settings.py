@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packing.policy import DEFAULT_POLICY, POLICIES
+from scheduler.slack import MAX_SLACK, is_slack, read_slack
 from topology.errors import InvalidInputError
 
 DRIVER = "gpu.dovetail.dev"
@@ -96,8 +97,8 @@ class Settings:
             raise InvalidInputError(WHAT, "--policy", f"{self.policy!r} is unknown; known: {', '.join(POLICIES)}")
         if not self.drivers or not all(self.drivers) or len(set(self.drivers)) < len(self.drivers):
             raise InvalidInputError(WHAT, "--driver", "give each driver once, such as gpu.dovetail.dev")
-        if self.slack is not None and not 0 <= self.slack < float("inf"):
-            raise InvalidInputError(WHAT, "--slack", "must be a number of GPUs, 0 or more")
+        if self.slack is not None and not is_slack(self.slack):
+            raise InvalidInputError(WHAT, "--slack", f"must be a number of GPUs from 0 to {MAX_SLACK:.0f}")
         if self.mode is Mode.SCORE:
             self._check_score()
         if self.tls is None and not self.listen.is_loopback:
@@ -144,6 +145,11 @@ def parse_lease(text: str) -> LeaseName:
     if not namespace or not name or "/" in name:
         raise InvalidInputError(WHAT, "--lease", f"{text!r} is not NAMESPACE/NAME")
     return LeaseName(namespace, name)
+
+
+def parse_slack(text: str) -> float:
+    """Read a number of GPUs."""
+    return read_slack(WHAT, "--slack", text)
 
 
 def parse_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:

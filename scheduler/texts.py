@@ -13,7 +13,7 @@ ALLOCATED_ELSEWHERE = "dovetail: a claim of the pod has its devices on another n
 
 
 def faulty(fault: str) -> str:
-    """Return why a pod whose selector failed is refused on all nodes: kube-scheduler's own allocator does so too."""
+    """Return why a pod is refused on all nodes whose selector failed, as kube-scheduler does, or that is miswritten."""
     return f"dovetail: {fault}"
 
 

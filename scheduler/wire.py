@@ -29,6 +29,8 @@ class Wishes(msgspec.Struct, frozen=True):
     """From its annotation SLACK_ANNOTATION: whole GPUs of future demand by which a node may be worse than the best."""
     soft: bool = False
     """Whether it has preferences for nodes that kube-scheduler weighs: soft spreading, preferred affinity."""
+    fault: str = ""
+    """What is wrong with the annotation. Told in the answer: kube-scheduler drops the text of an error."""
 
 
 class ExtenderArgs(msgspec.Struct, frozen=True, kw_only=True):

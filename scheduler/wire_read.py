@@ -6,7 +6,6 @@ and Nodes have their usual keys, and what we do not read of them is skipped.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +13,7 @@ import msgspec
 
 from kube.objects import Pod, Quantity
 from kube.quantity import parse_quantity
+from scheduler.slack import read_slack
 from scheduler.strictjson import JsonFault, parse
 from scheduler.wire import SLACK_ANNOTATION, BindingArgs, ExtenderArgs, Name, PreemptionArgs, Uid, Victims, Wishes
 from topology.errors import InvalidInputError
@@ -125,19 +125,14 @@ def _wishes(pod: Any) -> Wishes:  # noqa: ANN401
     affinity = told.spec.affinity
     sides = (affinity.node_affinity, affinity.pod_affinity, affinity.pod_anti_affinity)
     soft = any(each.when_unsatisfiable == "ScheduleAnyway" for each in told.spec.topology_spread_constraints)
+    soft = soft or any(side.preferred for side in sides)
     text = told.metadata.annotations.get(SLACK_ANNOTATION)
-    return Wishes(None if text is None else _slack(text), soft or any(side.preferred for side in sides))
-
-
-def _slack(text: str) -> float:
+    if text is None:
+        return Wishes(soft=soft)
     try:
-        slack = float(text)
-    except ValueError:
-        slack = math.nan
-    if not 0 <= slack < math.inf:
-        problem = f"{text[:40]!r} is no number of GPUs such as 0 or 0.5"
-        raise JsonFault(f'$.Pod.metadata.annotations["{SLACK_ANNOTATION}"]', problem)
-    return slack
+        return Wishes(read_slack("pod", f"annotation {SLACK_ANNOTATION}", text), soft)
+    except InvalidInputError as error:
+        return Wishes(soft=soft, fault=str(error))
 
 
 def _full_nodes(nodes: Any) -> dict[str, Any]:  # noqa: ANN401 - as it came

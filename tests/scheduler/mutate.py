@@ -8,10 +8,28 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from scheduler.wire import SLACK_ANNOTATION
+
 STRANGE: tuple[Any, ...] = (
     *(None, True, False, [], {}, [[]], [None], {"": None}, {"a": {"a": {}}}, ["a"] * 50),
     *(0, -1, 1, 2**31, 2**63 - 1, -(2**63), 2**63, 10**30, 0.5, -0.0, 1e308),
-    *("", "a", "\x00", "\u202e", "é" * 300, "a" * 5000, "../../etc/passwd", "node-0", "1Gi", "-1", "NaN", "9" * 400),
+    *(
+        "",
+        "a",
+        "0,5",
+        "1_0",
+        "1e300",
+        "\x00",
+        "\u202e",
+        "é" * 300,
+        "a" * 5000,
+        "../../etc/passwd",
+        "node-0",
+        "1Gi",
+        "-1",
+        "NaN",
+        "9" * 400,
+    ),
 )
 TOKENS = (
     b"NaN",
@@ -46,6 +64,8 @@ class Mutator:
         value = json.loads(json.dumps(random.choice(self.seeds)))
         for _ in range(random.choice((0, 1, 1, 1, 2, 4))):
             value = self._changed(value)
+        if random.random() < 0.1:
+            self._annotate(value)
         text = json.dumps(value, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass")
         if random.random() < 0.15:
             text = self._nested(text)
@@ -74,6 +94,12 @@ class Mutator:
         else:
             holder.append(holder[key])
         return value
+
+    def _annotate(self, value: Any) -> None:
+        """Give the pod, where there still is one, a strange annotation of ours."""
+        metadata = value["Pod"].get("metadata") if isinstance(value, dict) and isinstance(value.get("Pod"), dict) else 0
+        if isinstance(metadata, dict):
+            metadata["annotations"] = {SLACK_ANNOTATION: self._strange()}
 
     def _strange(self) -> Any:
         return copy.deepcopy(self.random.choice(STRANGE))

@@ -19,6 +19,7 @@ from kube.kinds import CLAIMS, CLASSES, NAMESPACES, NODES, PODS, SLICES
 from kube.objects import DeviceClass, Namespace
 from scheduler.assemble import Alone, System
 from scheduler.settings import Settings
+from scheduler.wire import SLACK_ANNOTATION
 from tests.kube import builders
 from tests.scheduler.http import DATA, POD, question, serving
 from tests.scheduler.http import NODES as NAMES
@@ -37,8 +38,9 @@ def recorded() -> dict[str, list[Any]]:
     full = {name: {"Pods": [POD], "NumPDBViolations": 1} for name in NAMES}
     preemption = {"Pod": POD, "NodeNameToVictims": None, "NodeNameToMetaVictims": meta}
     whole = {"items": [{"metadata": {"name": name}} for name in NAMES]}
+    annotated = {**POD, "metadata": {**POD["metadata"], "annotations": {SLACK_ANNOTATION: "0.5"}}}
     seeds: dict[str, list[Any]] = {
-        "filter": [question(), {"Pod": POD, "Nodes": whole, "NodeNames": None}],
+        "filter": [question(), question(annotated), {"Pod": POD, "Nodes": whole, "NodeNames": None}],
         "prioritize": [question()],
         "preempt": [preemption, {"Pod": POD, "NodeNameToVictims": full, "NodeNameToMetaVictims": None}],
         "bind": [order],

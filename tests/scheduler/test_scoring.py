@@ -51,8 +51,8 @@ class Stage:
         self.foreseen.view.put_claim(asking(count, name, kind, **fields))
         return pod(name, claims=[name])
 
-    def filter(self, asked: Pod, names: tuple[str, ...] = NAMES) -> FilterResult:
-        return self.scorer.filter(ExtenderArgs(pod=asked, node_names=names, wishes=Wishes()))
+    def filter(self, asked: Pod, names: tuple[str, ...] = NAMES, wishes: Wishes = NONE) -> FilterResult:
+        return self.scorer.filter(ExtenderArgs(pod=asked, node_names=names, wishes=wishes))
 
     def scores(self, asked: Pod, names: tuple[str, ...] = NAMES, wishes: Wishes = NONE) -> dict[str, int]:
         found = self.scorer.prioritize(ExtenderArgs(pod=asked, node_names=names, wishes=wishes))
@@ -101,6 +101,13 @@ def test_within_slack_the_choice_is_kube_schedulers() -> None:
     on = Stage()
     assert set(on.scores(on.asks(), wishes=Wishes(slack=1.0)).values()) == {10}
     assert set(on.scores(on.asks(), wishes=Wishes(soft=True)).values()) == {10}
+
+
+def test_a_miswritten_annotation_is_told_where_it_matters() -> None:
+    on, wrong = Stage(), Wishes(fault="pod: annotation x: no number")
+    told = dict.fromkeys(NAMES, "dovetail: pod: annotation x: no number")
+    assert on.filter(on.asks(), wishes=wrong).failed_and_unresolvable == told
+    assert on.filter(pod(), wishes=wrong).node_names == NAMES
 
 
 def test_pods_without_devices_pass_and_score_alike() -> None:

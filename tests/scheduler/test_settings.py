@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from scheduler.settings import Address, LeaseName, Mode, Settings, TlsFiles, parse_address, parse_lease, parse_tls
+from scheduler.settings import (
+    Address,
+    LeaseName,
+    Mode,
+    Settings,
+    TlsFiles,
+    parse_address,
+    parse_lease,
+    parse_slack,
+    parse_tls,
+)
 from topology.errors import InvalidInputError
 
 OUTSIDE = Address("0.0.0.0", 1)
@@ -64,9 +74,16 @@ def test_policies_drivers_and_slack_are_checked() -> None:
     for drivers in ((), ("a", "a"), ("",)):
         with pytest.raises(InvalidInputError, match="--driver"):
             Settings(drivers=drivers)
-    for slack in (-1.0, float("nan"), float("inf")):
+    for slack in (-1.0, float("nan"), float("inf"), 1e300):
         with pytest.raises(InvalidInputError, match="--slack"):
             Settings(slack=slack)
+
+
+def test_slack_is_read_as_the_annotation_is() -> None:
+    assert [parse_slack(text) for text in ("0", "0.5", "1000000")] == [0, 0.5, 1_000_000]
+    for text in ("1_0", "1e300", "-1", "half", ""):
+        with pytest.raises(InvalidInputError, match="--slack: .* is no number of GPUs from 0 to 1000000"):
+            parse_slack(text)
 
 
 def test_what_configz_shows_has_no_key() -> None:

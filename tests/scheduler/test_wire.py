@@ -104,10 +104,17 @@ def test_soft_wishes_are_noticed(spec: dict[str, Any], soft: bool) -> None:
 def test_slack_comes_from_an_annotation() -> None:
     pod = pod_with("metadata.annotations", {wire.SLACK_ANNOTATION: "0.25"})
     assert wire_read.read_args(body(question(pod))).wishes.slack == 0.25
-    for text in ("much", "-1", "nan", "inf", ""):
-        pod = pod_with("metadata.annotations", {wire.SLACK_ANNOTATION: text})
-        with pytest.raises(JsonFault, match=r'annotations\["dovetail.dev/slack"\]: .* is no number of GPUs'):
-            wire_read.read_args(body(question(pod)))
+
+
+@pytest.mark.parametrize(
+    "text", ["high", "0,5", "-1", "nan", "inf", "", " 1 ", "1_0", "1e300", "1000001", "9" * 400, "٣"]
+)
+def test_slack_that_cannot_be_read_is_told_with_the_remedy(text: str) -> None:
+    pod = pod_with("metadata.annotations", {wire.SLACK_ANNOTATION: text})
+    wishes = wire_read.read_args(body(question(pod))).wishes
+    assert wishes.slack is None
+    assert f"annotation dovetail.dev/slack: {text[:40]!r} is no number of GPUs from 0 to 1000000" in wishes.fault
+    assert 'write it as "0" or "0.5"' in wishes.fault
 
 
 @pytest.mark.parametrize(
