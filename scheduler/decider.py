@@ -129,8 +129,11 @@ class Decider:
         """Set once it is made: it asks us for promises."""
         self.waiting: dict[PodUid, float] = {}
         """Pods that were rejected and not placed since, and when that was last; for the wake-ups."""
-        self.missed: set[tuple[str, str]] = set()
-        """Claims of rejected pods that we had not seen: kube-scheduler had, and will not try again because of them."""
+        self.missed: dict[tuple[str, str], float] = {}
+        """Claims of rejected pods that we had not seen: kube-scheduler had, and will not try again because of them.
+
+        And when that was.
+        """
         self._promised: dict[PodUid, dict[NodeName, Promise]] = {}
         self._rejections: dict[object, _Rejected] = {}
 
@@ -143,7 +146,7 @@ class Decider:
             resolved = self.cluster.resolve(pod)
         except Refusal as refusal:
             if len(self.missed) < MAX_MISSED:
-                self.missed |= self._unseen(pod)
+                self.missed |= dict.fromkeys(self._unseen(pod), self.clock())
             return self._reject(pod, names, refusal.text)
         if not resolved.has_devices and not self.settings.place_all:
             return FilterResult(node_names=names)
@@ -223,15 +226,14 @@ class Decider:
         }
         for uid in [uid for uid in self._promised if uid not in self.reservations.pods]:
             del self._promised[uid]
+        self.missed = {claim: since for claim, since in self.missed.items() if since > lately}
         version = self.cluster.version
         self._rejections = {key: each for key, each in self._rejections.items() if each.version == version}
 
     def came(self, claim: ResourceClaim) -> bool:
         """Whether a pod was rejected for want of this claim, which the watch shows now."""
         key = (claim.metadata.namespace, claim.metadata.name)
-        missed = key in self.missed
-        self.missed.discard(key)
-        return missed
+        return self.missed.pop(key, None) is not None
 
     # Inside
 

@@ -116,3 +116,15 @@ def asking(count: int) -> tuple[Pod, SpecialClaim]:
     pod = msgspec.convert({"metadata": metadata, "spec": {"containers": [container]}}, Pod)
     claim, mappings = special_claim(pod, {"nvidia.com/gpu": "gpu"})
     return pod, SpecialClaim(claim=claim, exists=False, mappings=mappings)
+
+
+def test_a_claim_that_never_comes_is_not_looked_for_for_ever() -> None:
+    story = Story()
+    decider = story.replica.decider
+    decider.missed["ns", "never"] = story.now
+    story.now += 59
+    decider.tick()
+    assert set(decider.missed) == {("ns", "never")}
+    story.now += 1
+    decider.tick()
+    assert decider.missed == {}
