@@ -16,10 +16,9 @@ from kube.nodeselect import selects
 from kube.objects import Pod, ResourceClaim
 from packing.dra.model import ClaimUid
 from packing.model import NodeName
-from scheduler.faults import BindFault, FinalFault
+from scheduler.faults import BindFault, FinalFault, VoidFault
 from scheduler.ledger import Ledger
 from scheduler.portions import Portion
-from scheduler.reservations import PodUid
 from scheduler.seams import Writes
 from scheduler.view import FINALIZER, is_allocated, reserved_pods, version_of
 
@@ -137,11 +136,11 @@ class ClaimWriter:
         uid = ClaimUid(claim.metadata.uid)
         portion = self.ledger.reservations.what(uid, node)
         if not isinstance(portion, Portion):
-            raise BindFault(f"the devices of claim {_name(claim)} on node {node} were given up; they are chosen anew")
+            raise VoidFault(f"the devices of claim {_name(claim)} on node {node} were given up; they are chosen anew")
         try:
             content, timeout_s = self.encode(portion), window()
         except GoneDeviceError as gone:
-            raise BindFault(f"claim {_name(claim)}: {gone}; devices are chosen anew") from gone
+            raise VoidFault(f"claim {_name(claim)}: {gone}; devices are chosen anew") from gone
         self.ledger.reservations.write(uid, node, version_of(claim))
         try:
             fresh = await self.writes.allocate(claim, content, pod, timeout_s=timeout_s)
@@ -181,11 +180,6 @@ class ClaimWriter:
 def is_unknown(error: ClusterError) -> bool:
     """Whether a write that failed so may have been done: no answer, or one that does not say."""
     return isinstance(error, UnavailableError) and error.status != 429
-
-
-def pod_key(pod: Pod) -> PodUid:
-    """Return the uid of a pod."""
-    return PodUid(pod.metadata.uid)
 
 
 def _name(claim: ResourceClaim) -> str:

@@ -74,7 +74,7 @@ class Metrics:
         self._reasons = Bounded()
         self._verb_s = Histogram(
             "dovetail_extender_duration_seconds",
-            "Time to answer kube-scheduler, from the body read to the answer encoded.",
+            "Time to answer kube-scheduler, from the headers read to the answer encoded.",
             ["verb"],
             buckets=FAST_S,
             registry=self.registry,

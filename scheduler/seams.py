@@ -1,55 +1,12 @@
-"""What the decisions and writes of the scheduler need of others, as protocols: the cluster's books and the API server.
-
-`kube.cluster.Cluster` keeps the books; `scheduler.writes.ApiWrites` is the API server.
-"""
+"""What the scheduler writes, as a protocol: `scheduler.writes.ApiWrites` is the API server."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kube.objects import Pod, ResourceClaim
-from packing.dra.model import Allocation, Ask, ClaimUid
-
-
-class Resolved(Protocol):
-    """A pod with its claims and classes, resolved."""
-
-    @property
-    def ask(self) -> Ask:
-        """What is left to allocate, and where the claims allocated before tie the pod."""
-        ...
-
-
-class Decided(Protocol):
-    """An answer of the cluster. `allocation` is None where nothing fits."""
-
-    @property
-    def allocation(self) -> Allocation | None:
-        """The best."""
-        ...
-
-    @property
-    def alternatives(self) -> Sequence[Allocation]:
-        """Others within the slack, best first."""
-        ...
-
-
-class Books(Protocol):
-    """What is used in the cluster, and what fits. Never waits."""
-
-    @property
-    def version(self) -> int:
-        """Changes with everything that can change an answer."""
-        ...
-
-    def hold(self, key: Hashable, resolved: Any, allocation: Allocation) -> None:  # noqa: ANN401 - its own Resolved
-        """Count an allocation as used until dropped."""
-        ...
-
-    def drop(self, key: Hashable) -> None:
-        """End a hold; nothing where there is none."""
-        ...
+from packing.dra.model import ClaimUid
 
 
 class Writes(Protocol):
