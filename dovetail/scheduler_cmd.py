@@ -89,7 +89,7 @@ def scheduler(  # noqa: D103 - its help is HELP
             slack=settings.parse_slack(slack) if slack is not None else None,
             scheduler_name=scheduler_name,
             lease=settings.parse_lease(lease) if lease else None,
-            identity=identity or socket.gethostname(),
+            identity=identity or (socket.gethostname() if lease else ""),
             decision_log=decision_log,
             decision_log_max_mib=decision_log_max_mib,
             log_level=log_level,

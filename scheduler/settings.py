@@ -13,6 +13,7 @@ from scheduler.slack import MAX_SLACK, is_slack, read_slack
 from topology.errors import InvalidInputError
 
 DRIVER = "gpu.dovetail.dev"
+DEFAULT_NAME = "dovetail"
 MAX_PORT = 65535
 WHAT = "scheduler settings"
 
@@ -81,7 +82,7 @@ class Settings:
     """Decide for pods without devices too."""
     slack: float | None = None
     """Whole GPUs of future demand by which an offered node may be worse than the best; None: pods decide."""
-    scheduler_name: str = "dovetail"
+    scheduler_name: str = DEFAULT_NAME
     lease: LeaseName | None = None
     """Of our kube-scheduler: claims are written while it holds this. None: it has no replicas."""
     identity: str = ""
@@ -101,6 +102,8 @@ class Settings:
             raise InvalidInputError(WHAT, "--slack", f"must be a number of GPUs from 0 to {MAX_SLACK:.0f}")
         if self.mode is Mode.SCORE:
             self._check_score()
+        elif bool(self.identity) > bool(self.lease):
+            raise InvalidInputError(WHAT, "--identity", "has no meaning without --lease, whose holder it names")
         if self.tls is None and not self.listen.is_loopback:
             raise InvalidInputError(
                 WHAT,
@@ -114,6 +117,8 @@ class Settings:
         given = {
             "--place-all": self.place_all,
             "--lease": self.lease,
+            "--identity": self.identity,
+            "--scheduler-name": self.scheduler_name != DEFAULT_NAME,
             "--ignore-taint": self.ignored_taints,
             "--decision-log": self.decision_log,
         }

@@ -82,7 +82,7 @@ def test_policies_drivers_and_slack_are_checked() -> None:
 def test_slack_is_read_as_the_annotation_is() -> None:
     assert [parse_slack(text) for text in ("0", "0.5", "1000000")] == [0, 0.5, 1_000_000]
     for text in ("1_0", "1e300", "-1", "half", ""):
-        with pytest.raises(InvalidInputError, match="--slack: .* is no number of GPUs from 0 to 1000000"):
+        with pytest.raises(InvalidInputError, match=r"--slack: .* is no number of GPUs from 0 to 1000000"):
             parse_slack(text)
 
 
@@ -99,6 +99,8 @@ def test_what_configz_shows_has_no_key() -> None:
     [
         ("--place-all", {"place_all": True}),
         ("--lease", {"lease": LeaseName("a", "b")}),
+        ("--identity", {"identity": "host"}),
+        ("--scheduler-name", {"scheduler_name": "other"}),
         ("--ignore-taint", {"ignored_taints": frozenset({"k"})}),
         ("--decision-log", {"decision_log": Path("log")}),
     ],
@@ -106,3 +108,9 @@ def test_what_configz_shows_has_no_key() -> None:
 def test_mode_score_says_what_it_would_not_heed(flag: str, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError, match=f"{flag}: has no meaning in mode score"):
         Settings(mode=Mode.SCORE, **given)
+
+
+def test_an_identity_is_of_a_lease() -> None:
+    with pytest.raises(InvalidInputError, match="--identity: has no meaning without --lease"):
+        Settings(identity="host")
+    assert Settings(identity="host", lease=LeaseName("a", "b")).identity == "host"
