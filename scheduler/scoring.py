@@ -34,6 +34,8 @@ from scheduler.wire import (
 
 SETTLE_S = 2.0
 """A picture that has changed since may be another than kube-scheduler's."""
+MAX_SEARCHES = 8
+"""Nodes that a search shows to be possible after all, before the others are left to kube-scheduler: each costs one."""
 
 
 class Cluster(Protocol):
@@ -147,7 +149,7 @@ class Scorer:
         served = {allocation.node for allocation, _ in self._cluster.predict(resolved, names)}
         known = self._cluster.nodes()
         left = [name for name in names if name not in served and name in known]
-        while left:
+        for _ in range(min(MAX_SEARCHES, len(left))):
             decided = self._cluster.decide(resolved, left)
             if decided.allocation is None:
                 return [] if decided.undecided or decided.fault else left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from scheduler import texts
 from scheduler.decider import DecideSettings
 from scheduler.foreseen import Foreseen
 from scheduler.reservations import PodUid
-from scheduler.scoring import SETTLE_S, Scorer, ranked
+from scheduler.scoring import MAX_SEARCHES, SETTLE_S, Scorer, ranked
 from scheduler.wire import BindingArgs, ExtenderArgs, FilterResult, Wishes
 from tests.kube.builders import DRIVER, claim, decoded, machine_slices, node, pod, result
 from tests.kube.clusters import CLASSES, allocated, asking, device_class, newer
@@ -122,6 +123,25 @@ def test_nodes_where_no_allocation_exists_are_removed() -> None:
     found = on.filter(on.asks())
     assert found.node_names == ("node-2", "node-3")
     assert found.failed_and_unresolvable == {"node-1": texts.NO_DEVICES}
+
+
+def test_nodes_that_first_fit_alone_cannot_use_are_not_all_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One search tells of one node: at thousands of nodes they would take longer than kube-scheduler waits."""
+    on, calls = Stage(), list[int]()
+    many, asked = [NodeName(f"n{at}") for at in range(100)], on.asks()
+    decided = on.cluster.decide(on.cluster.resolve(asked), NAMES)
+    first = decided.allocation
+    assert first is not None
+
+    def decide(_resolved: object, among: Any) -> Any:
+        calls.append(len(among))
+        return replace(decided, allocation=replace(first, node=among[0]))
+
+    monkeypatch.setattr(on.cluster, "decide", decide)
+    monkeypatch.setattr(on.cluster, "predict", lambda *_: [])
+    monkeypatch.setattr(on.cluster, "nodes", lambda: many)
+    assert on.filter(asked, tuple(many)).node_names == tuple(many)
+    assert len(calls) == MAX_SEARCHES
 
 
 def test_where_none_would_be_left_the_picture_must_be_settled() -> None:
