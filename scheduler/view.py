@@ -49,7 +49,8 @@ class View:
         self.claim_names: dict[tuple[str, str], ClaimUid] = {}
         self.pods: dict[PodUid, Pod] = {}
         self._tombs: dict[ClaimUid, None] = {}
-        self._created: set[ClaimUid] = set()
+        self._unshown: dict[ClaimUid, int] = {}
+        """Claims known by calls of our own that the watch has not shown, and how many of its lists lacked them."""
 
     def claim(self, namespace: str, name: str) -> ResourceClaim | None:
         """Return the claim of this name."""
@@ -61,14 +62,14 @@ class View:
     def put_claim(self, claim: ResourceClaim) -> None:
         """Take a claim from the watch."""
         uid = ClaimUid(claim.metadata.uid)
-        self._created.discard(uid)
+        self._unshown.pop(uid, None)
         self._tombs.pop(uid, None)
         self._take(claim)
 
     def remove_claim(self, claim: ResourceClaim) -> None:
         """Take a deletion from the watch."""
         uid = ClaimUid(claim.metadata.uid)
-        self._created.discard(uid)
+        self._unshown.pop(uid, None)
         self._tombs[uid] = None
         while len(self._tombs) > MAX_TOMBS:
             del self._tombs[next(iter(self._tombs))]
@@ -80,10 +81,17 @@ class View:
             self.listener.claim_gone(known)
 
     def replace_claims(self, claims: Iterable[ResourceClaim]) -> None:
-        """Take a whole list. What is not in it is gone, but for claims that we made and nobody has shown us yet."""
+        """Take a whole list. What is not in it is gone.
+
+        But a claim that a call of our own has shown may be newer than the first list after that; the second one was
+        begun when the first had ended.
+        """
         listed = {ClaimUid(claim.metadata.uid): claim for claim in claims}
-        for uid in [uid for uid in self.claims if uid not in listed and uid not in self._created]:
-            self.remove_claim(self.claims[uid])
+        for uid in [uid for uid in self.claims if uid not in listed]:
+            if self._unshown.get(uid, 1) > 0:
+                self.remove_claim(self.claims[uid])
+            else:
+                self._unshown[uid] += 1
         for claim in listed.values():
             self.put_claim(claim)
 
@@ -118,20 +126,20 @@ class View:
 
     def listed(self, claim: ResourceClaim) -> None:
         """Take a claim from a list of our own, which may be ahead of the watch."""
-        if ClaimUid(claim.metadata.uid) not in self._tombs:
+        uid = ClaimUid(claim.metadata.uid)
+        if uid not in self._tombs:
+            known = uid in self.claims
             self._take(claim)
+            if not known and uid in self.claims:
+                self._unshown[uid] = 0
 
     def created(self, claim: ResourceClaim) -> ResourceClaim:
         """Take a claim that we have made, and return it."""
         uid = ClaimUid(claim.metadata.uid)
         if uid not in self._tombs and uid not in self.claims:
-            self._created.add(uid)
+            self._unshown[uid] = 0
             self._take(claim)
         return claim
-
-    def unconfirmed(self) -> list[ResourceClaim]:
-        """Return the claims that we made and that neither watch nor list has shown."""
-        return [self.claims[uid] for uid in self._created]
 
     def _take(self, claim: ResourceClaim) -> None:
         uid = ClaimUid(claim.metadata.uid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kube.objects import ResourceClaim
 from tests.scheduler.test_bind import Story, run
 
 
@@ -46,6 +47,21 @@ def test_a_claim_made_by_us_survives_a_list_that_is_older() -> None:
     story.hear()
     story.replica.ledger.view.replace_claims([])
     assert story.replica.ledger.view.claim("ns", "special") is None
+
+
+def test_a_list_of_the_watch_that_is_older_than_a_take_over_keeps_what_that_has_shown() -> None:
+    """Before, its devices were free in the books until the watch had caught up."""
+    story = Story()
+    later, story.replica = story.replica, story.new_replica()
+    view, older = later.ledger.view, list[ResourceClaim]()
+    story.place(story.pod("p"))
+    run(later.settler.take_over())
+    used = later.cluster.used()
+    assert used != set()
+    view.replace_claims(older)
+    assert later.cluster.used() == used
+    view.replace_claims(older)  # begun after the first had ended: the claim is gone
+    assert later.cluster.used() == set()
 
 
 def test_t06_a_claim_of_the_same_name_is_another_claim() -> None:
