@@ -102,12 +102,15 @@ def test_what_both_containers_and_the_roles_are_told_is_the_same(allocate: list[
 
 def test_a_replica_keeps_its_lease_until_its_extender_has_ended(allocate: list[Manifest]) -> None:
     from scheduler.app import DRAIN_S
+    from scheduler.bind import BindSettings
 
     spec = pod_of(allocate)["spec"]
     scheduler, extender = spec["containers"]
     held_s = scheduler["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert "lifecycle" not in extender
-    assert DRAIN_S < held_s < spec["terminationGracePeriodSeconds"] - configuration_s(configuration(allocate))
+    assert BindSettings().answer_s < held_s < BindSettings().answer_s + 5, "long enough to write all, and no longer"
+    last_s = spec["terminationGracePeriodSeconds"] - configuration_s(configuration(allocate))
+    assert max(held_s, DRAIN_S) < last_s
 
 
 def configuration_s(content: dict[str, Any]) -> int:
