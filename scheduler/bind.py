@@ -16,7 +16,7 @@ from kube.errors import ClusterError, ConflictError, NotFoundError
 from kube.objects import Pod
 from packing.model import NodeName
 from scheduler.claimwriter import ClaimWriter, Written, is_unknown
-from scheduler.faults import BindFault, FinalFault, NoLongerFree, UnknownFault
+from scheduler.faults import BindFault, FinalFault, NoLongerFree, UnknownFault, VoidFault
 from scheduler.ledger import Ledger
 from scheduler.locks import Locks
 from scheduler.reservations import PodUid
@@ -76,6 +76,14 @@ class Work:
     term: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """A pod, as it was when its Binding got no answer, and when that was."""
+
+    pod: Pod
+    since: float
+
+
 class Binder:
     """Answers `bind`. One run a pod at a time; a repeated call waits for the run that is there."""
 
@@ -102,8 +110,7 @@ class Binder:
         self.locks = Locks()
         self.turns = Turns(settings.at_once, settings.most)
         self.closed = False
-        self.unbound: dict[PodUid, float] = {}
-        """Pods whose Binding got no answer, and when that was."""
+        self.unbound: dict[PodUid, Unbound] = {}
         self._running: dict[tuple[PodUid, str], asyncio.Task[str]] = {}
 
     async def bind(self, namespace: str, name: str, uid: str, node: str) -> str:
@@ -220,20 +227,24 @@ class Binder:
             await self._binding(pod, node, work)
         except BindFault as fault:
             if isinstance(fault, UnknownFault):
-                self.unbound[uid] = self.clock()
+                self.unbound[uid] = Unbound(pod, self.clock())
                 raise
+            if uid in self.unbound:
+                raise  # an earlier Binding may still land, on this node
             if fault.final:
                 await self._take_back(written, pod, work.term)
-            self._failed(uid, work)
+            self._failed(uid, work, fault)
             raise
         except BaseException:  # cancelled: a Binding may be on its way
-            self.unbound[uid] = self.clock()
+            self.unbound[uid] = Unbound(pod, self.clock())
             raise
 
-    def _failed(self, uid: PodUid, work: Work) -> None:
+    def _failed(self, uid: PodUid, work: Work, fault: BindFault) -> None:
         """Let the pod be decided again. What an earlier term promised may be another's by now."""
         reservations, now = self.ledger.reservations, self.clock()
         self.ledger.apply(reservations.failed(uid, now))
+        if isinstance(fault, VoidFault):
+            self.ledger.apply(reservations.void(uid))
         if work.term != self.fence.term() or self.fence.left() <= 0:
             self.ledger.apply(reservations.retire())
 

@@ -23,5 +23,9 @@ class UnknownFault(BindFault):
     """The Binding got no answer: the pod may have a node."""
 
 
+class VoidFault(BindFault):
+    """What was promised cannot be written any more; another decision may find other devices."""
+
+
 class NoLongerFree(FinalFault):
     """The devices are taken; another decision may find others."""

@@ -231,6 +231,14 @@ class Reservations:
             reservation.phase, reservation.expires_at = Phase.HELD, now + self.hold_s
         return []
 
+    def void(self, pod: PodUid) -> list[Effect]:
+        """Take note that what the pod was promised cannot be written: others who count on its claims lose it too."""
+        reservation = self.pods.get(pod)
+        claims = {claim for claims in reservation.nodes.values() for claim in claims} if reservation else set()
+        sharing = {other for claim in claims for plan in self.plans.get(claim, {}).values() for other in plan.pods}
+        void = [each for each in sorted({pod, *sharing}) if each in self.pods and self.tied(each) is None]
+        return [effect for each in void for effect in self._forget(each)]
+
     # What the API server says
 
     def seen(self, claim: ClaimUid, version: int, *, allocated: bool) -> list[Effect]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from kube.errors import ClusterError
+from kube.errors import ClusterError, NotFoundError
 from kube.objects import Pod, ResourceClaim
 from packing.dra.model import ClaimUid
 from scheduler.bind import Binder
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 16
 """Claims that a new leader touches at the same time."""
+LIST_S = 60.0
+"""How long it may take to list all claims: no write, so it may outlast the fence; the Lease is read meanwhile."""
 
 
 class Settler:
@@ -32,6 +34,9 @@ class Settler:
         self.ledger = binder.ledger
         self.writes = binder.writes
         self._tasks: set[asyncio.Task[None]] = set()
+        self._touched: set[ClaimUid] = set()
+        """Claims that a take-over of this term has touched: where it fails, the next one goes on from there."""
+        self._touched_in = 0
         self.ledger.on_unknown = self.soon
 
     def soon(self, claim: ClaimUid) -> None:
@@ -61,19 +66,16 @@ class Settler:
     async def pod(self, uid: PodUid) -> None:
         """Try once to find out whether a Binding landed. One that does not show in time has not."""
         async with self.binder.locks.of(uid):
-            since, pod = self.binder.unbound.get(uid), self.ledger.view.pods.get(uid)
-            if since is None:
+            unbound = self.binder.unbound.get(uid)
+            if unbound is None:
                 return
-            if pod is None or pod.spec.node_name or uid not in self.ledger.reservations.pods:
+            pod = self.ledger.view.pods.get(uid, unbound.pod)
+            if pod.spec.node_name or uid not in self.ledger.reservations.pods:
                 del self.binder.unbound[uid]
                 return
-            if self.binder.clock() - since < self.binder.settings.binding_settles_s:
+            if self.binder.clock() - unbound.since < self.binder.settings.binding_settles_s:
                 return
-            fresh = await self._read(pod)
-            if fresh is None or fresh.spec.node_name:
-                return  # the watch will tell
-            del self.binder.unbound[uid]
-            self.ledger.apply(self.ledger.reservations.failed(uid, self.binder.clock()))
+            await self._read(pod)
 
     async def take_over(self) -> None:
         """Make what a former leader may have left on its way harmless. Raises ClusterError or BindFault; then again.
@@ -81,24 +83,41 @@ class Settler:
         An allocation is written to claims with our finalizer alone: of these, those without one are touched.
         """
         await self.binder.ended()  # what an earlier term of ours began writes no more, and ends soon
-        claims = await self.writes.list_claims(timeout_s=self._window())
+        claims = await self.writes.list_claims(timeout_s=LIST_S)
         for claim in claims:
             self.ledger.view.listed(claim)
-        left = open_writes(claims)
+        term = self.binder.fence.term()
+        if term != self._touched_in:
+            self._touched_in, self._touched = term, set()
+        left = [claim for claim in open_writes(claims) if claim.metadata.uid not in self._touched]
         for at in range(0, len(left), AT_ONCE):
-            await asyncio.gather(*map(self._taken_over, left[at : at + AT_ONCE]))
+            ends = await asyncio.gather(*map(self._taken_over, left[at : at + AT_ONCE]), return_exceptions=True)
+            for end in ends:
+                if end is not None:
+                    raise end
 
     async def _taken_over(self, claim: ResourceClaim) -> None:
         async with self.binder.locks.of(claim.metadata.uid):
             await self.binder.claims.settle(claim, self._window)
+            self._touched.add(ClaimUid(claim.metadata.uid))
 
-    async def _read(self, pod: Pod) -> Pod | None:
+    async def _read(self, pod: Pod) -> None:
+        """See what a pod has become, whether we lead or not."""
+        uid, reservations = PodUid(pod.metadata.uid), self.ledger.reservations
         try:
             name = (pod.metadata.namespace, pod.metadata.name)
-            fresh = await self.writes.read_pod(*name, timeout_s=self.binder.settings.write_s)  # leader or not
+            fresh = await self.writes.read_pod(*name, timeout_s=self.binder.settings.write_s)
+        except NotFoundError:
+            fresh = None
         except ClusterError:
-            return None
-        return fresh if fresh.metadata.uid == pod.metadata.uid else None
+            return
+        if fresh is not None and fresh.metadata.uid == uid and fresh.spec.node_name:
+            return  # the watch will tell
+        del self.binder.unbound[uid]
+        if fresh is None or fresh.metadata.uid != uid:
+            self.ledger.apply(reservations.pod_gone(uid))  # the watch may never have shown it, nor tell of its end
+        else:
+            self.ledger.apply(reservations.failed(uid, self.binder.clock()))
 
     def _window(self) -> float:
         return self.binder.window(self.binder.begin(self.binder.settings.write_s))

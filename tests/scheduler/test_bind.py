@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from kube.encode import GoneDeviceError
 from kube.errors import ConflictError, ForbiddenError, UnavailableError
+from kube.objects import Pod
+from scheduler.portions import Portion
 from scheduler.wire import Wishes
 from tests.scheduler.modelapi import devices_of
 from tests.scheduler.story import NODES, Story, fail_once, run
@@ -264,3 +267,56 @@ def test_a_bind_of_an_earlier_term_writes_nothing_in_a_later_one() -> None:
     assert "does not lead" in run(story.bind(pod, node))
     assert story.replica.writes.calls == ["finalize"]
     assert not story.held()
+
+
+def test_a_bind_that_fails_after_a_binding_without_an_answer_leaves_the_pod_where_that_one_may_land() -> None:
+    story = Story()
+    pod = story.pod("p")
+    (node,) = story.filter(pod).node_names
+    fail_once(story, "bind", UnavailableError("no answer"))
+    assert "no answer" in run(story.bind(pod, node))
+    fail_once(story, "bind", UnavailableError("busy", status=429))
+    assert "could not be bound" in run(story.bind(pod, node))
+    assert story.replica.ledger.reservations.tied(pod.metadata.uid) == node
+    other = "n1" if node == "n0" else "n0"
+    assert story.filter(pod, other).node_names == ()
+
+
+def nominated_pod(story: Story) -> tuple[Pod, str]:
+    """A pod that was promised devices, and whose status names the node."""
+    pod = story.pod("p")
+    (node,) = story.filter(pod).node_names
+    status = msgspec.structs.replace(pod.status, nominated_node_name=node)
+    nominated = story.api._store_pod(msgspec.structs.replace(pod, status=status))
+    story.hear()
+    return nominated, node
+
+
+def test_a_nominated_pod_whose_devices_are_gone_is_decided_anew() -> None:
+    """Before, it was answered the same node with the same devices for as long as it was nominated."""
+    story = Story()
+    pod, node = nominated_pod(story)
+    encoded = story.replica.binder.claims.encode
+
+    def gone(portion: Portion) -> Any:
+        raise GoneDeviceError("device a0 is gone")
+
+    story.replica.binder.claims.encode = gone
+    assert "anew" in run(story.bind(pod, node))
+    assert not story.held()
+    story.replica.binder.claims.encode = encoded
+    decisions = story.replica.cluster.decisions
+    story.place(pod)
+    assert story.replica.cluster.decisions == decisions + 1
+
+
+def test_a_nominated_pod_whose_claim_was_released_is_decided_anew() -> None:
+    story = Story()
+    pod, node = nominated_pod(story)
+    fail_once(story, "bind", UnavailableError("busy", status=429))
+    assert "could not be bound" in run(story.bind(pod, node))  # its claim is written
+    story.api.release(story.api.claims["p-0"], [pod.metadata.uid])
+    story.hear()
+    assert "anew" in run(story.bind(pod, node))
+    assert not story.held()
+    story.place(pod)
