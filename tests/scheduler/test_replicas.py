@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -114,17 +115,34 @@ def lose_leader(
     leader = wait_for(
         "a leader", lambda: replicas.get(holder(testbed)) or NotYet("none"), timeout_s=4 * LEASE_S, every_s=0.2
     )
-    with ThreadPoolExecutor(1) as beside:
+    with cordoned(testbed) as admit, ThreadPoolExecutor(1) as beside:
         running = beside.submit(burst, testbed.control_plane.kubeconfig, load, timeout_s=240)
         wait_for(
             "some pods to be bound", lambda: running.done() or bound(testbed) >= 5 or NotYet("none"), timeout_s=120
         )
-        assert not running.done(), "the load ended before its leader"
         end(testbed, leader)
+        assert not running.done(), "the load ended before its leader"
+        admit()
         result = running.result()
     assert holder(testbed) not in {"", leader.name}
     assert result.pods == NODES * GPUS
     assert result.doubled == ()
+
+
+@contextmanager
+def cordoned(testbed: Testbed) -> Iterator[Callable[[], None]]:
+    """Close half of the nodes until the block calls what it gets: before that a load for all of them cannot end."""
+    nodes = testbed.api.list("v1", "Node")[::2]
+
+    def close(closed: bool | None) -> None:
+        for node in nodes:
+            testbed.api.patch(node, {"spec": {"unschedulable": closed}})
+
+    close(True)
+    try:
+        yield lambda: close(None)
+    finally:
+        close(None)
 
 
 @pytest.fixture
