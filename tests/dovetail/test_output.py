@@ -33,6 +33,8 @@ LISTED: list[dict[str, Value]] = [
 MACHINES = [Column("id", "MACHINE"), Column("gpus", "GPUS"), Column("nvlink", "NVLINK"), Column("title", "WHAT IT IS")]
 
 
+END = "\x04"
+"""Marks the end of what a terminal shows: it arrives in pieces."""
 Show = Callable[[int, Sequence[Mapping[str, Value]], Sequence[Column]], str]
 
 
@@ -47,9 +49,14 @@ def show(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sho
             patched.setattr(sys, "stdout", terminal)
             print_rows(rows, columns, OutputFormat.TABLE)
             terminal.flush()
-            shown = os.read(ours, 65536).decode()
+            terminal.write(END)
+            terminal.flush()
+            shown = b""
+            while END.encode() not in shown:
+                shown += os.read(ours, 65536)
         os.close(ours)
-        return re.sub(r"\x1b\[[0-9;]*m", "", shown.replace("\r\n", "\n"))
+        text = shown.decode().removesuffix(END)
+        return re.sub(r"\x1b\[[0-9;]*m", "", text.replace("\r\n", "\n"))
 
     return on_terminal
 

@@ -118,12 +118,12 @@ class Lab:
         """Return a claim for whole GPUs."""
         return objects.claim(self.namespace, name, GPU_CLASS, count=devices)
 
-    def says(self, text: str) -> Callable[[Manifest], bool | str]:
-        """Return what says whether the events of a pod have a text."""
+    def says(self, *texts: str) -> Callable[[Manifest], bool | str]:
+        """Return what says whether the events of a pod have one of some texts."""
 
         def look(pod: Manifest) -> bool | str:
             events = self.api.events(pod)
-            return text in events or events
+            return any(text in events for text in texts) or events
 
         return look
 

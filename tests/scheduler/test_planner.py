@@ -28,8 +28,8 @@ NAMESPACE = "default"
 
 def stored(manifest: Manifest, kind: type[T]) -> T:
     """Decode an object as the API server would have stored it."""
-    manifest["metadata"]["uid"] = f"uid-{manifest['metadata']['name']}"
-    return msgspec.json.decode(msgspec.json.encode(manifest), type=kind)
+    metadata = {**manifest["metadata"], "uid": f"uid-{manifest['metadata']['name']}"}
+    return msgspec.json.decode(msgspec.json.encode({**manifest, "metadata": metadata}), type=kind)
 
 
 def cluster_of(trace: Trace, manifests: list[Manifest]) -> Cluster:
