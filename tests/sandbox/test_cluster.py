@@ -80,7 +80,10 @@ def test_a_pod_that_does_not_go_is_forced_to_and_the_inventory_goes_with_it(cont
     testbed.run(pod)
     with pytest.raises(WaitTimeoutError, match="to have no Pod"):
         testbed.close(timeout_s=0.1)
-    for kind in (*WORKLOAD, *INVENTORY):
+    for kind in WORKLOAD:
+        ours = partial(testbed.api.list, *kind, testbed.namespace)
+        wait_for(f"no {kind}", lambda ours=ours: NotYet(str(left)) if (left := ours()) else True)
+    for kind in INVENTORY:
         wait_for(f"no {kind}", lambda kind=kind: NotYet(str(left)) if (left := testbed.api.list(*kind)) else True)
     assert testbed.api.find({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}) is None
 

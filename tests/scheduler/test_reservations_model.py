@@ -11,7 +11,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from kube.objects import ResourceClaim
 from packing.dra.model import ClaimUid
 from scheduler import settle, view
-from scheduler.bind import Binder
 from scheduler.claimwriter import ClaimWriter
 from scheduler.leadership import Fence
 from scheduler.reservations import Effect, PodUid, Reservations
@@ -130,19 +129,9 @@ def expiry_ignores_writes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reservations, "expire", expire)
 
 
-def never_expires(patch: pytest.MonkeyPatch) -> None:
-    """What is promised and never fetched stays."""
-    patch.setattr(Reservations, "expire", lambda self, now: [])
-
-
 def bound_pods_keep_their_reservation(patch: pytest.MonkeyPatch) -> None:
     """Nobody ends the reservation of a pod that has its node."""
     patch.setattr(Reservations, "bound", lambda self, pod: [])
-
-
-def fence_ignored(patch: pytest.MonkeyPatch) -> None:
-    """Claims are written without the lease."""
-    patch.setattr(Binder, "window", lambda self, until: 1.0)
 
 
 MISTAKES = [
@@ -153,9 +142,7 @@ MISTAKES = [
     older_states_believed,
     shared_plans_forgotten,
     expiry_ignores_writes,
-    never_expires,
     bound_pods_keep_their_reservation,
-    fence_ignored,
 ]
 
 
