@@ -88,6 +88,7 @@ def test_claims_and_slices_lead_to_the_decisions_of_the_planner(
     assert any(not each.node for each in found), "the cluster became full"
 
 
+@pytest.mark.soak  # needs the control plane for itself: a pod that must be tried twice rightly goes elsewhere
 @pytest.mark.usefixtures("installed")
 def test_real_pods_go_where_the_planner_says(testbed: Testbed, allocate: list[Manifest], tmp_path: Path) -> None:
     """Whole GPUs, shares, models and pods without GPUs, until some find no place; through a real kube-scheduler."""
