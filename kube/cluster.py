@@ -212,7 +212,8 @@ class Cluster:
 
     def hold(self, key: Hashable, resolved: Resolved, allocation: Allocation) -> None:
         """Count an allocation as used until dropped, or until its claims are seen allocated."""
-        way = next(way for way in resolved.ways if way.ask.nodes is None or allocation.node in way.ask.nodes)
+        way = resolved.way_to(allocation.node)
+        assert way is not None, "the allocation is of one of the ways"
         self.books.hold(key, _uid(resolved.pod), way.ask, allocation)
         self._changes += 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -117,16 +117,13 @@ class Packed:
         self._rejections.keep(ask.signature, among, answer)
 
     def _allocate(self, ask: Ask, among: Flags | None, slack: float, effort: Effort) -> Decided:
-        """Allocate; where cores and memory are not ours to decide, a node is not refused for want of them.
+        most = MOST_ALTERNATIVES if slack else 1
 
-        kube-scheduler has looked at them, with what it assumes of pods that we have not seen bound or gone.
-        """
+        def allocate(wanted: Ask) -> Outcome:
+            return self._allocator.allocate(wanted, among, slack=round(slack * GIGA), most=most, effort=effort)
+
         try:
-            outcome = self._outcome(ask, among, slack, effort)
-            if outcome.allocation is None and not self._place_all and (ask.cpu_milli or ask.memory_mib):
-                signature = None if ask.signature is None else ("whatever cores and memory", ask.signature)
-                ask = replace(ask, cpu_milli=0, memory_mib=0, signature=signature)
-                outcome = self._outcome(ask, among, slack, effort)
+            outcome = whatever_the_host(allocate, ask, place_all=self._place_all)
         except SelectorError as error:
             return Decided(fault=str(error))
         return Decided(
@@ -137,10 +134,6 @@ class Packed:
             alternatives=tuple(allocation for allocation, _ in outcome.others),
         )
 
-    def _outcome(self, ask: Ask, among: Flags | None, slack: float, effort: Effort) -> Outcome:
-        most = MOST_ALTERNATIVES if slack else 1
-        return self._allocator.allocate(ask, among, slack=round(slack * GIGA), most=most, effort=effort)
-
     def _flags(self, names: Collection[str] | None) -> Flags | None:
         """Return [N] the nodes of these names; None where they are all of them."""
         if names is None:
@@ -148,6 +141,30 @@ class Packed:
         index = self.inventory.fabric.index
         if len(names) >= len(index) and not self._nodes.difference(names):
             return None  # the usual case, where thousands of names need not be looked up
-        flags = np.zeros(len(index), dtype=np.bool_)
-        flags[[at for name in names if (at := index.get(name)) is not None]] = True  # type: ignore[call-overload]
+        flags = flags_of(self.inventory, names)
         return None if flags.all() else flags
+
+
+def whatever_the_host(allocate: Callable[[Ask], Outcome], ask: Ask, *, place_all: bool) -> Outcome:
+    """Allocate; where cores and memory are not ours to decide, a node is not refused for want of them.
+
+    kube-scheduler has looked at them, with what it assumes of pods that we have not seen bound or gone.
+    """
+    outcome = allocate(ask)
+    if outcome.allocation is None and not place_all and (ask.cpu_milli or ask.memory_mib):
+        return allocate(devices_alone(ask))
+    return outcome
+
+
+def devices_alone(ask: Ask) -> Ask:
+    """Return an ask without cores and memory."""
+    signature = None if ask.signature is None else ("whatever cores and memory", ask.signature)
+    return replace(ask, cpu_milli=0, memory_mib=0, signature=signature)
+
+
+def flags_of(inventory: Inventory, names: Collection[str]) -> Flags:
+    """Return [N] the nodes of these names."""
+    index = inventory.fabric.index
+    flags = np.zeros(len(index), dtype=np.bool_)
+    flags[[at for name in names if (at := index.get(name)) is not None]] = True  # type: ignore[call-overload]
+    return flags

@@ -147,7 +147,8 @@ class Fitter:
 
     def _claims(self, pod: Pod, resolved: Resolved, chosen: Allocation) -> list[Json]:
         """Return every claim of the pod with its allocation, in the order of the pod; the special claim last."""
-        way = next(each for each in resolved.ways if each.ask.nodes is None or chosen.node in each.ask.nodes)
+        way = resolved.way_to(chosen.node)
+        assert way is not None, "the allocation is of one of the ways"
         new = self._encoded(way, chosen)
         old = {_key(each.claim): self._allocated(each.claim) for each in resolved.joined}
         order = [_key(claim) for claim in pod_claims(pod, self._cluster)]

@@ -19,7 +19,7 @@ from kube.objects import Pod, ResourceClaim, ResourceClaimStatus
 from kube.podclaims import pod_claims
 from kube.reasons import Reason, Reasons
 from kube.refusal import Refusal
-from kube.resolved import Resolved, Way
+from kube.resolved import Resolved
 from kube.trial import Altered, Trial
 from packing.dra.model import Allocation, ClaimUid, SelectorError
 from packing.dra.terms import terms_of
@@ -82,7 +82,7 @@ def judged_placed(cluster: Cluster, pod: Pod, node: str, barred: Mapping[str, st
     trial = Trial(cluster)
     try:
         resolved = cluster.resolve(pod, Altered(cluster, unallocated))
-        way = way_to(resolved, NodeName(node))
+        way = resolved.way_to(NodeName(node))
         if way is None or node not in trial.packed.inventory.fabric.index:
             return None
         actual = Allocation(node=NodeName(node), claims=tuple(given.get(_key(each.claim), ()) for each in way.claims))
@@ -117,16 +117,11 @@ def _judged(trial: Trial, resolved: Resolved, actual: Allocation, barred: Mappin
 
 
 def _choice(trial: Trial, resolved: Resolved, allocation: Allocation) -> Choice:
-    way = way_to(resolved, allocation.node)
+    way = resolved.way_to(allocation.node)
     assert way is not None
     terms = terms_of(trial.packed.ledger, trial.packed.policy, way.ask, allocation)
     devices = tuple("/".join(given.device) for claim in allocation.claims for given in claim)
     return Choice(node=str(allocation.node), devices=devices, score=sum(terms.values()), terms=terms)
-
-
-def way_to(resolved: Resolved, node: NodeName) -> Way | None:
-    """Return the way to serve a pod on a node."""
-    return next((way for way in resolved.ways if way.ask.nodes is None or node in way.ask.nodes), None)
 
 
 def _key(claim: ResourceClaim) -> tuple[str, str]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kube.cluster import Cluster
+from kube.deciding import devices_alone
 from kube.resolved import Resolved, Way
 from kube.selections import RequestSelection, Sieve, SieveFault, quoted
-from kube.trial import devices_alone
 from packing.dra.model import DeviceId, Reach, SubRequest
 from packing.dra.translate import bits_of
 from packing.dra.why import Lack, Why
@@ -98,9 +98,7 @@ class Reasons:
         return Why(self._packed.ledger, self._packed.policy, way.ask if whole else devices_alone(way.ask))
 
     def _way(self, name: NodeName) -> tuple[Way | None, Why | None]:
-        return next(
-            ((way, why) for way, why in self._ways if way.ask.nodes is None or name in way.ask.nodes), (None, None)
-        )
+        return next(((way, why) for way, why in self._ways if way.leads_to(name)), (None, None))
 
     def _told(self, way: Way, n: int, lacks: tuple[Lack, ...]) -> tuple[Reason, ...]:
         key = (id(lacks), int(self._packed.inventory.layout_at[n]))

@@ -110,6 +110,10 @@ class Way:
     claims: tuple[ToAllocate, ...]
     special: SpecialClaim | None = None
 
+    def leads_to(self, node: NodeName) -> bool:
+        """Whether the pod may be served so on a node."""
+        return self.ask.nodes is None or node in self.ask.nodes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Resolved:
@@ -127,6 +131,10 @@ class Resolved:
     def ask(self) -> Ask:
         """The ask of the first way, the only one for pods without extended resources."""
         return self.ways[0].ask
+
+    def way_to(self, node: NodeName) -> Way | None:
+        """Return the way to serve the pod on a node, None where there is none."""
+        return next((way for way in self.ways if way.leads_to(node)), None)
 
     @property
     def has_devices(self) -> bool:

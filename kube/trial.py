@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from kube.cluster import Cluster
+from kube.deciding import flags_of, whatever_the_host
 from kube.objects import DeviceClass, Namespace, NodeSelector, Pod, ResourceClaim
 from kube.refusal import Refusal
 from kube.resolved import Resolved
@@ -119,24 +119,8 @@ class Trial:
 
     def flags(self, names: Collection[str] | None) -> Flags | None:
         """Return [N] the nodes of these names."""
-        if names is None:
-            return None
-        index = self.packed.inventory.fabric.index
-        flags = np.zeros(len(index), dtype=np.bool_)
-        for name in names:
-            if name in index:
-                flags[index[NodeName(name)]] = True
-        return flags
+        return None if names is None else flags_of(self.packed.inventory, names)
 
     def _serve(self, ask: Ask, among: Flags | None) -> Outcome:
-        """As `kube.deciding` does: cores and memory refuse no node, unless they are ours to decide."""
-        found = self._allocator.allocate(ask, among)
-        if found.allocation is None and not self.cluster.settings.place_all and (ask.cpu_milli or ask.memory_mib):
-            found = self._allocator.allocate(devices_alone(ask), among)
-        return found
-
-
-def devices_alone(ask: Ask) -> Ask:
-    """Return an ask without cores and memory."""
-    signature = None if ask.signature is None else ("whatever cores and memory", ask.signature)
-    return replace(ask, cpu_milli=0, memory_mib=0, signature=signature)
+        place_all = self.cluster.settings.place_all
+        return whatever_the_host(lambda wanted: self._allocator.allocate(wanted, among), ask, place_all=place_all)

@@ -18,7 +18,7 @@ from scheduler import texts
 from scheduler.bind import Binder
 from scheduler.faults import BindFault, FinalFault, NoLongerFree
 from scheduler.ledger import Ledger
-from scheduler.portions import choice, way_to, without
+from scheduler.portions import choice, without
 from scheduler.preempt import Bystanders, kept_nodes
 from scheduler.preempt import Cluster as WhatIf
 from scheduler.reservations import PodUid
@@ -308,7 +308,8 @@ class Decider:
         return {claim: plan for claim, plan in found.items() if plan is not None}
 
     def _promise(self, resolved: Resolved, node: NodeName) -> Promise:
-        way = way_to(resolved, node)
+        way = resolved.way_to(node)
+        assert way is not None, "the promise is of one of the ways"
         claims = [ClaimUid(each.claim.metadata.uid) for each in resolved.joined]
         claims += [each.ask.uid for each in way.claims]
         special = way.special

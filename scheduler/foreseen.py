@@ -126,7 +126,8 @@ class Foreseen:
             self._late.add(uid)
             return
         allocation, _ = found[0]
-        way = next(way for way in resolved.ways if way.ask.nodes is None or node in way.ask.nodes)
+        way = resolved.way_to(node)
+        assert way is not None, "the allocation is of one of the ways"
         self._cluster.hold(uid, resolved, allocation)
         self.nodes[uid] = node
         self._claims[uid] = {each.ask.uid for each in way.claims}

@@ -41,14 +41,10 @@ class Portion:
         return Portion(dataclasses.replace(self.resolved, ways=(one,)), self.allocation)
 
 
-def way_to(resolved: Resolved, node: NodeName) -> Way:
-    """Return the way in which a pod is served on a node."""
-    return next(way for way in resolved.ways if way.ask.nodes is None or node in way.ask.nodes)
-
-
 def choice(resolved: Resolved, allocation: Allocation, planned: Mapping[ClaimUid, object]) -> Choice:
     """Return what a decision takes, claim by claim. `planned` is what others have planned on the same node."""
-    way = way_to(resolved, allocation.node)
+    way = resolved.way_to(allocation.node)
+    assert way is not None, "the allocation is of one of the ways"
     claims: dict[ClaimUid, object] = {**planned}
     for wanted, given in zip(way.claims, allocation.claims, strict=True):
         ask = dataclasses.replace(way.ask, claims=(wanted.ask,), cpu_milli=0, memory_mib=0, signature=None)
