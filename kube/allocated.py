@@ -26,7 +26,7 @@ def _given(claim: ResourceClaim, result: DeviceRequestAllocationResult) -> Given
         try:
             consumed = {name: _at_least_none(amount) for name, amount in result.consumed_capacity.items()}
         except InvalidInputError as error:
-            name = f"{claim.metadata.namespace}/{claim.metadata.name}"
+            name = claim.metadata.full_name
             _log.warning("claim=%s device=%s consumedCapacity: %s", name, "/".join(device), error)
     return Given(result.request, device, result.admin_access, consumed)
 

@@ -118,7 +118,7 @@ class Cluster:
             self.pool_book.replace_rules(found)
             return
         if kind.type is Pod:
-            for uid in self.books.pods.keys() - {_uid(pod) for pod in found}:
+            for uid in self.books.pods.keys() - {pod.metadata.identity for pod in found}:
                 self._changes += self.books.unbind(uid)
         else:
             shelf = self._shelf(kind.type)
@@ -149,12 +149,12 @@ class Cluster:
         """Take the deletion of an object, by its last known state. One that nobody knows is no error."""
         match gone:
             case Pod():
-                self._changes += self.books.unbind(_uid(gone))
+                self._changes += self.books.unbind(gone.metadata.identity)
             case ResourceClaim():
                 at = gone.metadata
                 known = self.store.remove_claim(at.namespace, at.name, at.uid)
                 if known is not None:
-                    self.books.release(ClaimUid(_uid(known)))
+                    self.books.release(ClaimUid(known.metadata.identity))
                     self._changes += 1
             case Node():
                 if self.store.remove_node(gone.metadata.name, gone.metadata.uid) is not None:
@@ -169,7 +169,7 @@ class Cluster:
                 self._changes += self.store.namespaces.remove("", gone.metadata.name) is not None
 
     def _put_pod(self, pod: Pod) -> None:
-        uid = _uid(pod)
+        uid = pod.metadata.identity
         if pod.over or not pod.spec.node_name:
             self._changes += self.books.unbind(uid)
             return
@@ -185,9 +185,9 @@ class Cluster:
         old, taken = self.store.put_claim(claim)
         if not taken:
             return
-        uid = ClaimUid(_uid(claim))
-        if old is not None and _uid(old) != uid:
-            self.books.release(ClaimUid(_uid(old)))
+        uid = ClaimUid(claim.metadata.identity)
+        if old is not None and old.metadata.identity != uid:
+            self.books.release(ClaimUid(old.metadata.identity))
         if claim.status.allocation is None:
             self.books.release(uid)
         else:
@@ -214,7 +214,7 @@ class Cluster:
         """Count an allocation as used until dropped, or until its claims are seen allocated."""
         way = resolved.way_to(allocation.node)
         assert way is not None, "the allocation is of one of the ways"
-        self.books.hold(key, _uid(resolved.pod), way.ask, allocation)
+        self.books.hold(key, resolved.pod.metadata.identity, way.ask, allocation)
         self._changes += 1
 
     def drop(self, key: Hashable) -> None:
@@ -353,8 +353,3 @@ class Cluster:
         """Return the usable pools of all other drivers, by driver and name."""
         self._refresh()
         return self.pool_book.usable(lambda driver: driver not in self.drivers)
-
-
-def _uid(found: Pod | ResourceClaim) -> str:
-    """Return the UID of an object; one that a person wrote may have none, and goes by its name."""
-    return found.metadata.uid or f"{found.metadata.namespace}/{found.metadata.name}"

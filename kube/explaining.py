@@ -30,10 +30,10 @@ def explain(
     packed = cluster.packed()
     if node is not None and node not in packed.inventory.fabric.index:
         raise InvalidInputError("cluster", "node", f"has no node {node[:80]!r}")
-    own = cluster.books.held_for(pod.metadata.uid or f"{pod.metadata.namespace}/{pod.metadata.name}")
+    own = cluster.books.held_for(pod.metadata.identity)
     with packed.ledger.without(own):
         answer = fitter.fit(pod, node=node, barred=barred)
-        found: Json = {"pod": f"{pod.metadata.namespace}/{pod.metadata.name}", "bound": pod.spec.node_name or None}
+        found: Json = {"pod": pod.metadata.full_name, "bound": pod.spec.node_name or None}
         return found | answer.to_json() | _more(cluster, pod, answer, node, barred)
 
 

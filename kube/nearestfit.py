@@ -55,7 +55,7 @@ class Holders:
         self.by_pool: defaultdict[tuple[str, str], list[ClaimUid]] = defaultdict(list)
         self._given = cluster.packed().ledger.in_use.claims
         self._claims = {
-            ClaimUid(each.metadata.uid or f"{each.metadata.namespace}/{each.metadata.name}"): each
+            ClaimUid(each.metadata.identity): each
             for each in cluster.store.claims
             if (each.metadata.namespace, each.metadata.name) not in keep
         }

@@ -35,12 +35,27 @@ class OwnerReference(Part, frozen=True, kw_only=True):
     controller: bool = False
 
 
-class Metadata(Part, frozen=True, kw_only=True):
-    """Metadata of an object."""
+class Named(Part, frozen=True, kw_only=True):
+    """What tells an object from all others."""
 
     name: str
     namespace: str = ""
     uid: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def identity(self) -> str:
+        """The UID; of an object that a person wrote, which may have none, the full name."""
+        return self.uid or self.full_name
+
+
+class Metadata(Named, frozen=True, kw_only=True):
+    """Metadata of an object."""
+
     resource_version: str = ""
     generation: int = 0
     creation_timestamp: datetime | None = None

@@ -10,18 +10,15 @@ from sys import intern
 import msgspec
 from msgspec.structs import force_setattr
 
-from kube.objects_base import Part, Quantity, empty
+from kube.objects_base import Named, Part, Quantity, empty
 
 SCHEDULED = "PodScheduled"
 """The condition of a pod that tells whether it has a node."""
 
 
-class PodMetadata(Part, frozen=True, kw_only=True):
+class PodMetadata(Named, frozen=True, kw_only=True):
     """Metadata of a pod, without labels and annotations: nothing reads them, and they would double its size."""
 
-    name: str
-    namespace: str = ""
-    uid: str = ""
     resource_version: str = ""
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None

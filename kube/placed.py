@@ -77,7 +77,7 @@ def judged_placed(cluster: Cluster, pod: Pod, node: str, barred: Mapping[str, st
     if not own or any(len(claim.status.reserved_for) > 1 for claim in own):
         return None
     unallocated = {_key(each): with_fields(each, status=ResourceClaimStatus()) for each in own}
-    uids = [ClaimUid(each.metadata.uid or "/".join(_key(each))) for each in own]
+    uids = [ClaimUid(each.metadata.identity) for each in own]
     given = {_key(each): given_to(each) for each in own}
     trial = Trial(cluster)
     try:

@@ -62,7 +62,7 @@ def is_owned(claim: ResourceClaim, pod: Pod) -> bool:
 
 def join(claim: ResourceClaim, pod: Pod, around: Surroundings) -> Joined:
     """Return an allocated claim as one that the pod joins. Raises Refusal when it cannot."""
-    name = f"claim {claim.metadata.namespace}/{claim.metadata.name}"
+    name = f"claim {claim.metadata.full_name}"
     allocation = claim.status.allocation
     assert allocation is not None
     if is_stand_in(allocation):

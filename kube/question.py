@@ -84,7 +84,7 @@ def pose(question: Question, cluster: Cluster, template: Template, number: int =
     suffix = f"-{number}" if number else ""
     metadata = question.pod.metadata
     space = metadata.namespace
-    named = with_fields(metadata, name=metadata.name + suffix, uid=_uid(metadata, suffix))
+    named = with_fields(metadata, name=metadata.name + suffix, uid=metadata.identity + suffix)
     pod = with_fields(question.pod, metadata=named)
     renamed: dict[str, str] = {}
     for claim in question.claims:
@@ -93,7 +93,7 @@ def pose(question: Question, cluster: Cluster, template: Template, number: int =
             continue
         name = claim.metadata.name + suffix
         renamed[claim.metadata.name] = name
-        cluster.put(with_fields(claim, metadata=_named(claim.metadata, name, _uid(claim.metadata, suffix))))
+        cluster.put(with_fields(claim, metadata=_named(claim.metadata, name, claim.metadata.identity + suffix)))
     entries = tuple(
         with_fields(each, resource_claim_name=renamed.get(each.resource_claim_name, each.resource_claim_name))
         for each in pod.spec.resource_claims
@@ -165,10 +165,6 @@ def _pod_of(claims: tuple[ResourceClaim, ...], source: str) -> Pod:
     return Pod(
         metadata=PodMetadata(name=name, namespace=spaces[0]), spec=PodSpec(containers=(), resource_claims=entries)
     )
-
-
-def _uid(metadata: Metadata | PodMetadata, suffix: str) -> str:
-    return (metadata.uid or f"{metadata.namespace}/{metadata.name}") + suffix
 
 
 def _named(metadata: Metadata, name: str, uid: str) -> Metadata:

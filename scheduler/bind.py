@@ -249,7 +249,7 @@ class Binder:
             self.ledger.apply(reservations.retire())
 
     async def _binding(self, pod: Pod, node: NodeName, work: Work) -> None:
-        name = f"{pod.metadata.namespace}/{pod.metadata.name}"
+        name = pod.metadata.full_name
         try:
             await self.writes.bind(pod, node, timeout_s=self.window(work))
         except ConflictError as error:
@@ -268,18 +268,18 @@ class Binder:
         if fresh.spec.node_name == node:
             return
         if fresh.spec.node_name:
-            raise FinalFault(f"pod {_name(pod)} is on node {fresh.spec.node_name} already")
-        raise FinalFault(f"pod {_name(pod)} could not be bound: {text}")
+            raise FinalFault(f"pod {pod.metadata.full_name} is on node {fresh.spec.node_name} already")
+        raise FinalFault(f"pod {pod.metadata.full_name} could not be bound: {text}")
 
     async def _read_again(self, pod: Pod, work: Work) -> Pod:
         try:
             fresh = await self.writes.read_pod(pod.metadata.namespace, pod.metadata.name, timeout_s=self.window(work))
         except NotFoundError as error:
-            raise FinalFault(f"pod {_name(pod)} was deleted") from error
+            raise FinalFault(f"pod {pod.metadata.full_name} was deleted") from error
         except (ClusterError, BindFault) as error:
-            raise UnknownFault(f"pod {_name(pod)} has a node, and could not be read: {error}") from error
+            raise UnknownFault(f"pod {pod.metadata.full_name} has a node, and could not be read: {error}") from error
         if fresh.metadata.uid != pod.metadata.uid:
-            raise FinalFault(f"pod {_name(pod)} was deleted, and another of its name was made")
+            raise FinalFault(f"pod {pod.metadata.full_name} was deleted, and another of its name was made")
         return fresh
 
     async def _take_back(self, written: Sequence[Written], pod: Pod, term: int) -> None:
@@ -291,8 +291,6 @@ class Binder:
                 try:
                     await self.claims.take_back(each, pod, lambda: self.window(work))
                 except (BindFault, ClusterError) as error:
-                    log.warning("not taken back claim=%s pod=%s: %s", claim.metadata.name, _name(pod), error)
-
-
-def _name(pod: Pod) -> str:
-    return f"{pod.metadata.namespace}/{pod.metadata.name}"
+                    log.warning(
+                        "not taken back claim=%s pod=%s: %s", claim.metadata.name, pod.metadata.full_name, error
+                    )

@@ -59,7 +59,7 @@ class ClaimWriter:
             claim = self.view.claims.get(uid)
             if claim is None:
                 raise FinalFault(f"a claim of the pod was deleted after node {node} was chosen")
-            name = _name(claim)
+            name = claim.metadata.full_name
             if uid in self.ledger.reservations.writes:
                 await self._settled(claim, window)
                 continue
@@ -100,7 +100,9 @@ class ClaimWriter:
         try:
             await self.settle(claim, window)
         except ClusterError as error:
-            raise BindFault(f"nobody knows yet whether claim {_name(claim)} was written: {error}") from error
+            raise BindFault(
+                f"nobody knows yet whether claim {claim.metadata.full_name} was written: {error}"
+            ) from error
 
     async def _is_replaced(self, claim: ResourceClaim, window: Window) -> bool:
         try:
@@ -126,21 +128,23 @@ class ClaimWriter:
             await self._again(claim, window)
             return None
         except NotFoundError as error:
-            raise FinalFault(f"claim {_name(claim)} was deleted") from error
+            raise FinalFault(f"claim {claim.metadata.full_name} was deleted") from error
         except UnavailableError as error:
-            raise BindFault(f"claim {_name(claim)} could not be written: {error}") from error
+            raise BindFault(f"claim {claim.metadata.full_name} could not be written: {error}") from error
         except ClusterError as error:
-            raise FinalFault(f"claim {_name(claim)} was refused by the API server: {error}") from error
+            raise FinalFault(f"claim {claim.metadata.full_name} was refused by the API server: {error}") from error
 
     async def _allocate(self, claim: ResourceClaim, pod: Pod, node: NodeName, window: Window) -> ResourceClaim:
         uid = ClaimUid(claim.metadata.uid)
         portion = self.ledger.reservations.what(uid, node)
         if not isinstance(portion, Portion):
-            raise VoidFault(f"the devices of claim {_name(claim)} on node {node} were given up; they are chosen anew")
+            raise VoidFault(
+                f"the devices of claim {claim.metadata.full_name} on node {node} were given up; they are chosen anew"
+            )
         try:
             content, timeout_s = self.encode(portion), window()
         except GoneDeviceError as gone:
-            raise VoidFault(f"claim {_name(claim)}: {gone}; devices are chosen anew") from gone
+            raise VoidFault(f"claim {claim.metadata.full_name}: {gone}; devices are chosen anew") from gone
         self.ledger.reservations.write(uid, node, version_of(claim))
         try:
             fresh = await self.writes.allocate(claim, content, pod, timeout_s=timeout_s)
@@ -155,7 +159,7 @@ class ClaimWriter:
         """Read a claim that has moved on."""
         fresh = await self._guarded(self.writes.read_claim, claim, window)
         if fresh.metadata.uid != claim.metadata.uid:
-            raise FinalFault(f"claim {_name(claim)} was deleted, and another of its name was made")
+            raise FinalFault(f"claim {claim.metadata.full_name} was deleted, and another of its name was made")
         self.view.answered(fresh)
 
     async def _guarded(
@@ -164,23 +168,21 @@ class ClaimWriter:
         try:
             return await read(claim.metadata.namespace, claim.metadata.name, timeout_s=window())
         except NotFoundError as error:
-            raise FinalFault(f"claim {_name(claim)} was deleted") from error
+            raise FinalFault(f"claim {claim.metadata.full_name} was deleted") from error
         except ClusterError as error:
-            raise BindFault(f"claim {_name(claim)} could not be read: {error}") from error
+            raise BindFault(f"claim {claim.metadata.full_name} could not be read: {error}") from error
 
     def _check(self, claim: ResourceClaim, node: NodeName) -> None:
         allocation = claim.status.allocation
         assert allocation is not None
         if not selects(allocation.node_selector, node, self.labels(node) or {}):
-            raise FinalFault(f"claim {_name(claim)} was allocated in the meantime, and its devices are not on {node}")
+            raise FinalFault(
+                f"claim {claim.metadata.full_name} was allocated in the meantime, and its devices are not on {node}"
+            )
         if len(reserved_pods(claim)) >= MAX_RESERVED:
-            raise FinalFault(f"claim {_name(claim)} is used by {MAX_RESERVED} pods, no more can")
+            raise FinalFault(f"claim {claim.metadata.full_name} is used by {MAX_RESERVED} pods, no more can")
 
 
 def is_unknown(error: ClusterError) -> bool:
     """Whether a write that failed so may have been done: no answer, or one that does not say."""
     return isinstance(error, UnavailableError) and error.status != 429
-
-
-def _name(claim: ResourceClaim) -> str:
-    return f"{claim.metadata.namespace}/{claim.metadata.name}"

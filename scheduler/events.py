@@ -85,7 +85,7 @@ class Events:
             async with asyncio.timeout(timeout_s):
                 await self._write(pod, reason, text, known)
         except (ClusterError, TimeoutError) as error:
-            name = f"{pod.metadata.namespace}/{pod.metadata.name}"
+            name = pod.metadata.full_name
             log.warning("event not written pod=%s reason=%s: %s", name, reason, str(error) or "no answer in time")
 
     def _of(self, uid: str, now: float) -> dict[tuple[str, str], _Told]:

@@ -98,7 +98,7 @@ class Janitor:
             if claim is None or reserved_pods(claim) != pods or not self.sight().is_stuck(claim):
                 return
             self.ledger.view.answered(await self.writes.release(claim, pods, timeout_s=self._window()))
-        name = f"{claim.metadata.namespace}/{claim.metadata.name}"
+        name = claim.metadata.full_name
         log.info("released claim=%s", name)
         text = f"claim {name} had devices where the pod cannot go; they are free again, and others are chosen"
         for pod in (self.ledger.view.pods.get(PodUid(each)) for each in pods):
@@ -156,7 +156,7 @@ class Janitor:
         return [self.ledger.view.claims[uid] for uid in sorted(holders)]
 
     def _doubled(self, finding: Doubled) -> str:
-        names = sorted(f"{claim.metadata.namespace}/{claim.metadata.name}" for claim in self._holders(finding))
+        names = sorted(claim.metadata.full_name for claim in self._holders(finding))
         return f"device {'/'.join(finding.device)} is in two claims, {' and '.join(names)}"
 
     async def _delete(self, pod: Pod, reason: str, text: str) -> None:

@@ -34,7 +34,7 @@ class Portion:
     def of(self, claim: ResourceClaim) -> Portion:
         """Return the portion for a claim that was only planned when it was decided and now exists."""
         way = self.resolved.ways[0]
-        ask = dataclasses.replace(self.wanted.ask, uid=ClaimUid(claim.metadata.uid), name=_name(claim))
+        ask = dataclasses.replace(self.wanted.ask, uid=ClaimUid(claim.metadata.uid), name=claim.metadata.full_name)
         wanted = dataclasses.replace(self.wanted, claim=claim, ask=ask)
         special = way.special and dataclasses.replace(way.special, claim=claim, exists=True)
         one = Way(ask=dataclasses.replace(way.ask, claims=(ask,)), claims=(wanted,), special=special)
@@ -72,7 +72,3 @@ def _narrowed(resolved: Resolved, planned: Mapping[ClaimUid, NodeName], nodes: f
         yield dataclasses.replace(
             way, claims=claims, ask=dataclasses.replace(way.ask, claims=asks, nodes=among, signature=None)
         )
-
-
-def _name(claim: ResourceClaim) -> str:
-    return f"{claim.metadata.namespace}/{claim.metadata.name}"

@@ -118,7 +118,7 @@ class _Story:
             now = json.loads(json.dumps(answer_of(answer)))
         except Refusal as refusal:
             now = {"refusal": refusal.text}
-        name = f"{pod.metadata.namespace}/{pod.metadata.name}"
+        name = pod.metadata.full_name
         return Replayed(line=line, pod=name, logged=record["answer"], now=now)
 
 
