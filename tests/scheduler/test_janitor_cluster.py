@@ -54,7 +54,7 @@ class Wrong:
             wait_for("a Binding to be refused", lambda: armed.acted > 0 or NotYet("none"))
             (node,) = self.nodes_of("infeasible")
             self.api.patch(objects.node(node), {"spec": {"unschedulable": True}})
-            self.api.wait(pod, lambda stored: "0/3 nodes" in str(stored["status"]) or str(stored["status"]))
+            self.api.wait(pod, lambda stored: "nodes are available" in str(stored["status"]) or str(stored["status"]))
 
     def doubled(self) -> None:
         """Two claims have one device; the pod of neither runs."""
