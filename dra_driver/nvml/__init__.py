@@ -1,0 +1,1 @@
+"""GPUs through NVML: `api` says what the driver asks of them, `binding` asks nvidia-ml-py. No other imports pynvml."""
