@@ -49,8 +49,8 @@ class Books:
         self.freed = 0
         self._holding: defaultdict[ClaimUid, set[Hashable]] = defaultdict(set)
         self._holding_host: defaultdict[str, set[Hashable]] = defaultdict(set)
-        self._leaving_claims: dict[ClaimUid, tuple[Given, ...]] = {}
-        self._leaving_pods: dict[str, HostUse] = {}
+        self._leaving_claims: defaultdict[ClaimUid, list[tuple[Given, ...]]] = defaultdict(list)
+        self._leaving_pods: defaultdict[str, list[HostUse]] = defaultdict(list)
 
     def enter(self, inventory: Inventory) -> Ledger:
         """Enter everything on another inventory; what is on nodes that did not change is taken over as it is."""
@@ -72,10 +72,10 @@ class Books:
         for key in tuple(self._holding.get(uid, ())):
             self._end_claim(key, uid)
         before = self.claims.get(uid)
-        leaving = self._leaving_claims.pop(uid, None)
+        leaving = self._leaving_claims.pop(uid, [])
         if before == givens:
             return False
-        if (before and not _takes(before, givens)) or (leaving and not _takes(leaving, givens)):
+        if any(each and not _takes(each, givens) for each in (before, *leaving)):
             self.freed += 1
         self.claims[uid] = givens
         if self.ledger is not None:
@@ -97,10 +97,10 @@ class Books:
         for key in tuple(self._holding_host.get(pod, ())):
             self._end_host(key)
         before = self.pods.get(pod)
-        leaving = self._leaving_pods.pop(pod, None)
+        leaving = self._leaving_pods.pop(pod, [])
         if before == use:
             return False
-        if any(each is not None and not _covers(use, each) for each in (before, leaving)):
+        if any(each is not None and not _covers(use, each) for each in (before, *leaving)):
             self.freed += 1
         self.pods[pod] = use
         self._add_pod(pod, use)
@@ -170,7 +170,7 @@ class Books:
 
     def _end_claim(self, key: Hashable, uid: ClaimUid) -> None:
         held = self.held[key]
-        self._leaving_claims[uid] = held.claims[uid]
+        self._leaving_claims[uid].append(held.claims[uid])
         left = {each: givens for each, givens in held.claims.items() if each != uid}
         self.held[key] = Held(held.pod, left, held.host)
         _discard(self._holding, uid, key)
@@ -180,7 +180,7 @@ class Books:
     def _end_host(self, key: Hashable) -> None:
         held = self.held[key]
         assert held.host is not None
-        self._leaving_pods[held.pod] = held.host
+        self._leaving_pods[held.pod].append(held.host)
         self.held[key] = Held(held.pod, held.claims, None)
         _discard(self._holding_host, held.pod, key)
         if self.ledger is not None:

@@ -80,6 +80,20 @@ class TestReservations:
         on.put(allocated("new", 2, 3))
         assert (len(idle(on)), len(idle(on, "node-2"))) == (6, 8)
 
+    @pytest.mark.parametrize("taken", ["node-1", "node-2"])
+    @pytest.mark.parametrize("dropped", [False, True])
+    def test_the_alternative_that_was_not_taken_is_free_again(self, taken: str, dropped: bool) -> None:
+        """Whichever of two reservations of a claim is forgotten last; both were kept under its one name before."""
+        on = cluster()
+        self.hold(on, key="a", among=("node-1",))
+        self.hold(on, key="b", among=("node-2",))
+        before = on.freed
+        if dropped:
+            on.drop("a")
+            on.drop("b")
+        on.put(allocated("new", 2, 3, on=taken))
+        assert on.freed > before
+
     def test_what_was_held_and_not_allocated_is_free_again(self) -> None:
         on = cluster()
         self.hold(on)
