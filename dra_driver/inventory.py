@@ -26,6 +26,26 @@ _NOT_NEGATIVE = ("minor", "nvlink_count", "nvlink_mbps", *_UNKNOWN_AS_NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigInstance:
+    """A GPU instance that exists and the MIG device on it, whoever made them. Ids are NVML's and used again.
+
+    One per compute instance; `compute_instance` is None and `uuid` empty where a GPU instance has none (yet).
+    """
+
+    profile: str
+    """As in the geometry of the GPU, such as `3g.40gb`; empty where the geometry does not have it."""
+    profile_id: int
+    start: int
+    size: int
+    gpu_instance: int
+    compute_instance: int | None = None
+    uuid: str = ""
+    """`MIG-...`."""
+    fills: bool = True
+    """Whether the compute instance has all compute of the GPU instance; False for parts such as `1c.3g.40gb`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One GPU. Empty texts, tuples and None stand for what is not known or does not apply.
 
@@ -68,6 +88,8 @@ class Gpu:
     mig: MigGeometry | None = None
     """Profiles and placements; None where it cannot be partitioned or its placements are unknown."""
     mig_mode: MigMode = MigMode.DISABLED
+    instances: tuple[MigInstance, ...] = ()
+    """What it is partitioned into now, by start."""
     sharing: tuple[Sharing, ...] = (Sharing.TIME_SLICING, Sharing.MPS)
     """The ways in which it is offered in shares."""
 
@@ -129,5 +151,7 @@ def _gpu_faults(gpu: Gpu) -> Iterator[tuple[str, str]]:
         yield "mig", f"geometry {gpu.mig.id} has no placements; leave it out"
     if gpu.mig is None and gpu.mig_mode is not MigMode.DISABLED:
         yield "mig_mode", f"is {gpu.mig_mode} but no MIG profiles are known; must be disabled"
+    if gpu.instances and gpu.mig_mode is MigMode.DISABLED:
+        yield "instances", "exist although mig_mode is disabled; a partitioned GPU must be enabled or dynamic"
     if len(set(gpu.sharing)) != len(gpu.sharing):
         yield "sharing", "names a way of sharing twice"
