@@ -1,8 +1,8 @@
 """Where the host's folders are: everything that the driver reads from or writes to the host lies under one of these.
 
 All are paths as this process sees them. In a pod the host's folders are mounted under one prefix, each at its own path
-below it (`/host/run/nvidia/driver` for `/run/nvidia/driver`); what is written for others to read, such as a CDI file, has
-the host's own path: `on_host`.
+below it (`/host/run/nvidia/driver` for `/run/nvidia/driver`); what is written for others to read, such as a CDI file,
+has the host's own path: `on_host`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Roots:
         for name in ("driver_root", "dev_root"):
             if not getattr(self, name).is_relative_to(self.host_prefix):
                 raise RootsError(
-                    f"{name}: {getattr(self, name)} is not below {self.host_prefix}; mount the host's folder at its own "
-                    f"path below the host prefix"
+                    f"{name}: {getattr(self, name)} is not below {self.host_prefix}; mount the host's folder "
+                    f"at its own path below the host prefix"
                 )
 
     def on_host(self, path: Path) -> Path:
@@ -54,4 +54,3 @@ class Roots:
     def in_driver(self, path: Path) -> Path:
         """Return the path that a file below the driver root has for programs whose root is the driver root."""
         return Path("/") / path.relative_to(self.driver_root)
-
