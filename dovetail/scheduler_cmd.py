@@ -72,8 +72,9 @@ def scheduler(  # noqa: D103 - its help is HELP
     try:
         import socket
 
+        from kube import logs
         from packing.policy import DEFAULT_POLICY
-        from scheduler import app, logs, settings
+        from scheduler import app, settings
 
         logs.set_up(log_level)
         chosen = settings.Settings(

@@ -16,14 +16,14 @@ from aiohttp import web
 
 from kube.access import Access
 from kube.client import ApiClient
+from kube.connections import LimitedServer
 from kube.errors import ClusterError
+from kube.running import Tasks, run
 from packing.mix import DemandMix
 from scheduler import collecting, tls
 from scheduler.assemble import System, assemble
-from scheduler.connections import LimitedServer
 from scheduler.feed import Watches
 from scheduler.metrics import Gauges, Metrics
-from scheduler.running import Tasks, run
 from scheduler.scoresystem import ScoreSystem
 from scheduler.server import Extender, Probes
 from scheduler.settings import Settings

@@ -21,8 +21,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from kube.connections import read_body
 from scheduler import wire, wire_read
-from scheduler.connections import read_body
 from scheduler.metrics import Metrics
 from scheduler.strictjson import JsonFault
 from scheduler.wire import BindingArgs, ExtenderArgs, FilterResult, HostPriority, PreemptionArgs, Victims

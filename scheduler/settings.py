@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from kube.address import Address, read_address
 from packing.policy import DEFAULT_POLICY, POLICIES
 from scheduler.slack import MAX_SLACK, is_slack, read_slack
 from topology.errors import InvalidInputError
 
 DRIVER = "gpu.dovetail.dev"
 DEFAULT_NAME = "dovetail"
-MAX_PORT = 65535
 WHAT = "scheduler settings"
 
 
@@ -23,21 +22,6 @@ class Mode(StrEnum):
 
     ALLOCATE = "allocate"
     SCORE = "score"
-
-
-class Address(NamedTuple):
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether nobody outside this machine, or this Pod, can reach it."""
-        return self.host == "localhost" or ip_address(self.host).is_loopback
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 DEFAULT_ADDRESS = Address("127.0.0.1", 12390)
@@ -133,15 +117,7 @@ class Settings:
 
 def parse_address(flag: str, text: str) -> Address:
     """Read HOST:PORT, [IPV6]:PORT or :PORT, which means all addresses."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"  # noqa: S104 - what the user wrote; TLS is required then
-    try:
-        known = host == "localhost" or bool(ip_address(host))
-    except ValueError:
-        known = False
-    if not colon or not known or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
-        raise InvalidInputError(WHAT, flag, f"{text!r} is no address such as {DEFAULT_ADDRESS}")
-    return Address(host, int(port))
+    return read_address(WHAT, flag, text, example=DEFAULT_ADDRESS)
 
 
 def parse_lease(text: str) -> LeaseName:

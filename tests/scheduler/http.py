@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from scheduler.connections import LimitedServer
+from kube.connections import LimitedServer
 from scheduler.metrics import Metrics
 from scheduler.server import Extender, Probes, Verbs
 from scheduler.wire import BindingArgs, ExtenderArgs, FilterResult, HostPriority, PreemptionArgs, Victims

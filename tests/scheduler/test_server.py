@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from scheduler import connections
+from kube import connections
 from tests.scheduler.http import NODES, POD, FirstNode, Served, question, serving
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 
-from scheduler.running import Tasks, run
+from kube.running import Tasks, run
 
 
 async def for_ever() -> None:
