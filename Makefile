@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 WORKERS ?= 2
 
-.PHONY: setup demo sandbox tools test soak lint bench lock clean
+.PHONY: setup demo sandbox tools test soak lint bench lock proto clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ bench: setup
 # Regenerates the lock; needs uv. No registry host ends up in the file.
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+
+# Regenerates the Python of the kubelet's gRPC APIs (dra_driver/pb).
+proto: setup
+	$(BIN)/python proto/generate.py
 
 clean:
 	rm -rf .venv demo-report .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -82,5 +82,5 @@ class Reporter(Protocol):
     """Tells people: events and metrics. Called in the event loop, must not wait."""
 
     def refused(self, claim: ClaimRef, fault: DeviceError) -> None:
-        """A claim was not prepared, or not unprepared."""
+        """Tell that a claim was not prepared, or not unprepared."""
         ...

@@ -1,0 +1,1 @@
+"""The kubelet's gRPC APIs, generated from `proto/` by `make proto`. Nothing here is written by hand."""
