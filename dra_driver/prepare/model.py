@@ -67,16 +67,21 @@ class DeviceIntent:
 
 
 class Phase(StrEnum):
-    """How far a claim is. Each is recorded after its effects, and before those of the next begin."""
+    """How far a claim is. Each is recorded after its effects, and before those of the next begin.
+
+    Phases in which there is nothing to do for a claim are passed over.
+    """
 
     PLANNED = "planned"
     GI_CREATED = "gi_created"
     CI_CREATED = "ci_created"
     SHARING_APPLIED = "sharing_applied"
-    CDI_WRITTEN = "cdi_written"
     COMPLETED = "completed"
+    """The CDI file is written too. A record of an earlier boot still holds its devices, but nothing of it exists."""
     UNPREPARING = "unpreparing"
     """On the way back; what is left to undo stands in `made`."""
+    UNKNOWN = "unknown"
+    """The record was lost, and the claim may hold any of `devices`: whole GPUs, which nobody else is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +93,7 @@ class Made:
     uuid: str = ""
     """Of the MIG device; compared before anything is destroyed, since ids are used again."""
     mig_switched_on: bool = False
-    """We switched MIG on for it, and may switch it off after the last partition."""
+    """We switch MIG on for it (recorded before), or did for one that is there now: who is last switches it off."""
     sharing_applied: bool = False
 
 

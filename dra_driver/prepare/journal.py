@@ -1,0 +1,160 @@
+"""What was done for each claim, on disk: one file a claim, replaced whole, so that every crash leaves the old or the new.
+
+Files are the truth, since two instances of the driver may run side by side in an update; what was read is kept by the
+file's identity. A record is written and removed only under the lock of its claim and of its GPUs (`locks`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dra_driver.errors import PermanentError, RetryableError
+from dra_driver.prepare.codec import MAX_BYTES, CorruptError, Decoded, decode, encode
+from dra_driver.prepare.model import Record
+
+_SUFFIX = ".json"
+_UNFINISHED = ".part"
+_UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+_Identity = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """All records by claim UID, and of those that cannot be read what is wrong with them."""
+
+    records: Mapping[str, Record]
+    corrupt: Mapping[str, str]
+
+
+class Journal:
+    """The records in one folder. Calls may come from several threads and processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._quarantine_folder = folder / "quarantine"
+        self._folder = folder / "claims"
+        for each in (self._folder, self._quarantine_folder):
+            each.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._known: dict[str, tuple[_Identity, Decoded]] = {}
+        self._guard = threading.Lock()
+
+    def close(self) -> None:
+        """Let the folder go."""
+        os.close(self._handle)
+
+    def get(self, uid: str) -> Record | None:
+        """Return the record of a claim. Raises CorruptError, RetryableError."""
+        decoded = self._read(_name(uid))
+        return None if decoded is None else decoded.record
+
+    def put(self, record: Record) -> None:
+        """Write a record through to the disk. Raises RetryableError; the earlier one then still stands."""
+        name = _name(record.claim.uid)
+        with _disk(f"write the record of claim {record.claim}"):
+            earlier = None
+            with suppress(CorruptError):
+                earlier = self._read(name)
+            data = encode(record, None if earlier is None else earlier.raw)
+            self._write_file(name + _UNFINISHED, data)
+            os.replace(name + _UNFINISHED, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+            os.fsync(self._handle)
+
+    def remove(self, uid: str) -> None:
+        """Remove the record of a claim, if there is one.
+
+        Not waited for: where a power failure brings it back, it says UNPREPARING, or stems from an earlier boot.
+        """
+        name = _name(uid)
+        with _disk(f"remove the record of claim {uid}"), suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._handle)
+        with self._guard:
+            self._known.pop(name, None)
+
+    def entries(self) -> Entries:
+        """Return all that is there. Raises RetryableError where a file cannot be read at all."""
+        records: dict[str, Record] = {}
+        corrupt: dict[str, str] = {}
+        for name in self._names(_SUFFIX):
+            uid = name.removesuffix(_SUFFIX)
+            try:
+                decoded = self._read(name)
+            except CorruptError as fault:
+                corrupt[uid] = str(fault)
+            else:
+                if decoded is not None:
+                    records[uid] = decoded.record
+        return Entries(records, corrupt)
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Return UIDs of claims whose record somebody began to write and did not finish (yet)."""
+        return tuple(name.removesuffix(_SUFFIX + _UNFINISHED) for name in self._names(_SUFFIX + _UNFINISHED))
+
+    def discard_unfinished(self, uid: str) -> None:
+        """Remove what a crash left of a write."""
+        with _disk(f"remove an unfinished record of claim {uid}"), suppress(FileNotFoundError):
+            os.unlink(_name(uid) + _UNFINISHED, dir_fd=self._handle)
+
+    def quarantine(self, uid: str) -> Path:
+        """Set the file of a claim aside for people to look at, and return where it is."""
+        taken = {path.name for path in self._quarantine_folder.iterdir()}
+        target = next(name for number in range(len(taken) + 1) if (name := f"{uid}.{number}{_SUFFIX}") not in taken)
+        with _disk(f"set the record of claim {uid} aside"), suppress(FileNotFoundError):
+            os.replace(_name(uid), self._quarantine_folder / target, src_dir_fd=self._handle)
+            os.fsync(self._handle)
+        return self._quarantine_folder / target
+
+    def _names(self, suffix: str) -> list[str]:
+        with _disk("list the journal"):
+            names = sorted(os.listdir(self._handle))
+        return [name for name in names if name.endswith(suffix) and _UID.fullmatch(name.removesuffix(suffix))]
+
+    def _read(self, name: str) -> Decoded | None:
+        with _disk(f"read {name}"):
+            try:
+                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
+            except FileNotFoundError:
+                return None
+            with os.fdopen(handle, "rb") as file:
+                status = os.fstat(handle)
+                identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+                with self._guard:
+                    known = self._known.get(name)
+                if known is not None and known[0] == identity:
+                    return known[1]
+                data = file.read(MAX_BYTES + 1)
+        decoded = decode(data)
+        if _name(decoded.record.claim.uid) != name:
+            raise CorruptError(f"is of another claim, {decoded.record.claim.uid}")
+        with self._guard:
+            self._known[name] = (identity, decoded)
+        return decoded
+
+    def _write_file(self, name: str, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=self._handle), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _name(uid: str) -> str:
+    if not _UID.fullmatch(uid):
+        raise PermanentError(f"claim UID {uid[:80]!r} is not a UUID; the API server gives claims no other")
+    return uid + _SUFFIX
+
+
+@contextmanager
+def _disk(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        name = errno.errorcode.get(fault.errno or 0, "OSError")
+        raise RetryableError(f"cannot {what}: {fault.strerror} ({name}); is the disk full or read-only?") from fault
