@@ -1,7 +1,7 @@
 """The wish for links between the GPUs of a request, from opaque configuration of our driver (docs/claims.md).
 
 Only `link` is decoded here, and strictly: a wish that is misspelt must not be lost. Everything else in a configuration
-belongs to the driver.
+belongs to the driver, whose schema (`dra_driver.config.schema`) takes `Link` from here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class LinkTerms(NamedTuple):
     min_gbps: float = 0
 
 
-class _Link(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """How the GPUs of a request should be linked."""
+
     wish: LinkWish
     min_gbps: Annotated[float, msgspec.Meta(ge=LEAST_GBPS, le=MOST_GBPS)] | None = msgspec.field(
         name="minGBps", default=None
@@ -36,7 +38,7 @@ class _Link(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 class _Config(msgspec.Struct, rename="camel"):
     api_version: Literal["gpu.dovetail.dev/v1alpha1"]
     kind: Literal["GpuConfig"]
-    link: _Link
+    link: Link
 
 
 def decode_link(parameters: object) -> LinkTerms | None:
@@ -46,7 +48,11 @@ def decode_link(parameters: object) -> LinkTerms | None:
     """
     if not isinstance(parameters, Mapping) or "link" not in parameters:
         return None
-    link = msgspec.convert(dict(parameters), _Config).link
+    return link_terms(msgspec.convert(dict(parameters), _Config).link)
+
+
+def link_terms(link: Link) -> LinkTerms:
+    """Return what a `link` says. Raises ValueError as `decode_link` does."""
     if link.min_gbps is not None and link.wish is not LinkWish.REQUIRE:
         msg = "a minimum needs `wish: require` - at `$.link.minGBps`"
         raise ValueError(msg)
