@@ -35,16 +35,28 @@ def pod_claims(pod: Pod, around: Surroundings) -> Iterator[ResourceClaim]:
         yield claim
 
 
-def _name(pod: Pod, wanted: PodClaim) -> str:
-    """Return the name of the claim; empty: none is needed."""
+def claim_names(pod: Pod) -> list[str]:
+    """Return the names of the claims of a pod, as far as they are made."""
+    return [name for wanted in pod.spec.resource_claims if (name := _known_name(pod, wanted))]
+
+
+def _known_name(pod: Pod, wanted: PodClaim) -> str | None:
+    """Return the name of a claim; empty: none is needed; None: it is not made yet, or nobody knows from what."""
     if wanted.resource_claim_name:
         return wanted.resource_claim_name
-    if not wanted.resource_claim_template_name:
+    return next(
+        (made.resource_claim_name for made in pod.status.resource_claim_statuses if made.name == wanted.name), None
+    )
+
+
+def _name(pod: Pod, wanted: PodClaim) -> str:
+    """Return the name of the claim; empty: none is needed. Raises Refusal."""
+    if not wanted.resource_claim_name and not wanted.resource_claim_template_name:
         text = f"claim {wanted.name} of the pod is from a source that this version of Dovetail does not know"
         raise Refusal(text, "name a claim or a template")
-    for made in pod.status.resource_claim_statuses:
-        if made.name == wanted.name:
-            return made.resource_claim_name
+    known = _known_name(pod, wanted)
+    if known is not None:
+        return known
     template = f"{pod.metadata.namespace}/{wanted.resource_claim_template_name}"
     raise Refusal(f"claim {wanted.name} of the pod is not made yet", f"does the template {template} exist?")
 

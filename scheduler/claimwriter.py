@@ -14,6 +14,7 @@ from kube.encode import GoneDeviceError
 from kube.errors import ClusterError, ConflictError, NotFoundError, UnavailableError
 from kube.nodeselect import selects
 from kube.objects import Pod, ResourceClaim
+from kube.podclaims import MAX_RESERVED
 from packing.dra.model import ClaimUid
 from packing.model import NodeName
 from scheduler.faults import BindFault, FinalFault, VoidFault
@@ -22,7 +23,6 @@ from scheduler.portions import Portion
 from scheduler.seams import Writes
 from scheduler.view import FINALIZER, is_allocated, reserved_pods, version_of
 
-MAX_RESERVED = 256
 MAX_ATTEMPTS = 5
 """Reads after a conflict: others who write the claim are the claim controller and users, seldom and never for long."""
 

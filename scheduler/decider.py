@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kube.objects import Pod, ResourceClaim
+from kube.podclaims import claim_names
 from kube.refusal import Refusal
 from kube.resolved import Resolved
 from packing.dra.model import Allocation, ClaimUid
@@ -23,7 +24,6 @@ from scheduler.preempt import Bystanders, kept_nodes
 from scheduler.preempt import Cluster as WhatIf
 from scheduler.reservations import PodUid
 from scheduler.special import Promise
-from scheduler.view import claim_names
 from scheduler.wire import (
     MAX_PRIORITY,
     BindingArgs,
@@ -238,7 +238,7 @@ class Decider:
     # Inside
 
     def _unseen(self, pod: Pod) -> set[tuple[str, str]]:
-        names = {(pod.metadata.namespace, name) for _, name in claim_names(pod) if name}
+        names = {(pod.metadata.namespace, name) for name in claim_names(pod)}
         return {each for each in names if self.ledger.view.claim(*each) is None}
 
     def _filter(self, pod: Pod, names: tuple[str, ...], resolved: Resolved, slack: float) -> FilterResult:

@@ -10,9 +10,10 @@ from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 from kube.objects import Pod, ResourceClaim
+from kube.podclaims import claim_names
 from packing.dra.model import ClaimUid, DeviceId
 from scheduler.reservations import PodUid
-from scheduler.view import FINALIZER, claim_names, is_allocated, reserved_pods
+from scheduler.view import FINALIZER, is_allocated, reserved_pods
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item", bound=Hashable)
@@ -95,7 +96,7 @@ def devices_of(claim: ResourceClaim) -> frozenset[DeviceId]:
 def names_of(pod: Pod) -> list[str]:
     """Return the names of a pod's claims, as far as they exist."""
     special = pod.status.extended_resource_claim_status
-    names = [name for _, name in claim_names(pod) if name]
+    names = claim_names(pod)
     return names + ([special.resource_claim_name] if special is not None else [])
 
 

@@ -8,7 +8,7 @@ resourceVersions of one kind compare as integers (KEP-5504; so has every API ser
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from kube.objects import Pod, ResourceClaim
 from packing.dra.model import ClaimUid
@@ -165,17 +165,3 @@ def is_allocated(claim: ResourceClaim) -> bool:
 def reserved_pods(claim: ResourceClaim) -> tuple[str, ...]:
     """Return the uids of the pods that a claim is reserved for."""
     return tuple(each.uid for each in claim.status.reserved_for if each.resource == "pods")
-
-
-def claim_names(pod: Pod) -> list[tuple[str, str | None]]:
-    """Return per claim of the pod its name there and the ResourceClaim's; None where the latter is not made yet."""
-    made: dict[str, Any] = {each.name: each for each in pod.status.resource_claim_statuses}
-    names: list[tuple[str, str | None]] = []
-    for each in pod.spec.resource_claims:
-        if each.resource_claim_name:
-            names.append((each.name, each.resource_claim_name))
-        elif each.name not in made:
-            names.append((each.name, None))
-        elif made[each.name].resource_claim_name:
-            names.append((each.name, made[each.name].resource_claim_name))
-    return names

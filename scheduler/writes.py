@@ -138,7 +138,7 @@ def _where(claim: ResourceClaim) -> tuple[str, str]:
 def _consumers(claim: ResourceClaim) -> list[dict[str, Any]]:
     return [
         {"apiGroup": each.api_group, "resource": each.resource, "name": each.name, "uid": each.uid}
-        if getattr(each, "api_group", "")
+        if each.api_group
         else {"resource": each.resource, "name": each.name, "uid": each.uid}
         for each in claim.status.reserved_for
     ]

@@ -8,12 +8,12 @@ from typing import Any
 
 from kube.nodeselect import single_node
 from kube.objects import Pod, ResourceClaim
+from kube.podclaims import claim_names
 from kube.refusal import Refusal
 from kube.resolved import Joined, Resolved, ToAllocate, Way
 from packing.dra.model import Allocation, Ask, ClaimAsk, ClaimUid, DeviceId, Given
 from packing.model import NodeName
 from scheduler.portions import Portion
-from scheduler.view import claim_names
 
 DRIVER = "gpu.example.com"
 
@@ -69,7 +69,7 @@ class ModelCluster:
     def resolve(self, pod: Pod) -> Resolved:
         joined, wanted = [], []
         nodes: frozenset[NodeName] | None = None
-        for _, name in claim_names(pod):
+        for name in claim_names(pod):
             claim = self.claims.get(self.names.get((pod.metadata.namespace, name or ""), ""))
             if claim is None:
                 raise Refusal(f"claim {name} does not exist")
