@@ -13,6 +13,9 @@ from sandbox import linux
 
 COVERED = ("/run", "/var/lib", "/var/log")
 """Folders that a node has for itself: /run/containerd, /var/lib/kubelet, /var/lib/cni, /var/log/containers, ..."""
+USUAL = {"kubelet": "/var/lib/kubelet", "cdi": "/run/cdi"}
+"""Folders of a node's directory -> where its programs see them too, as on any machine: manifests name these paths, and
+the paths of sockets below them are short enough."""
 SYSCTLS = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -29,6 +32,10 @@ def enter(directory: Path) -> None:
     linux.share_mounts()
     for folder in COVERED:
         linux.mount_tmpfs(folder)
+    for name, usual in USUAL.items():
+        (directory / name).mkdir()
+        Path(usual).mkdir(parents=True)
+        linux.bind(directory / name, usual)
     for name, value in SYSCTLS.items():
         shadow = directory / "sysctls" / name
         shadow.parent.mkdir(parents=True, exist_ok=True)

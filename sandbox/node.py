@@ -16,7 +16,7 @@ from typing import Self
 
 import yaml
 
-from sandbox import cgroups, image, nodeconfig, objects, preflight, rundir, tools
+from sandbox import cgroups, image, isolation, nodeconfig, objects, preflight, rundir, tools
 from sandbox.api import Conflict, Manifest
 from sandbox.controlplane import ControlPlane
 from sandbox.errors import SandboxError
@@ -89,7 +89,6 @@ class Node:
 
     def _start_containerd(self, found: dict[str, Path], machine: preflight.MachinePrograms) -> None:
         paths = self.paths
-        paths.cdi.mkdir()
         paths.cni.mkdir()
         (paths.cni / "10-sandbox.conflist").write_text(json.dumps(nodeconfig.network()))
         (paths.cni / "invented").write_text(nodeconfig.network_plugin())
@@ -118,7 +117,7 @@ class Node:
             program,
             f"--config={configuration}",
             f"--kubeconfig={plane.credentials(f'system:node:{self.name}', 'system:nodes')}",
-            f"--root-dir={paths.kubelet_root}",
+            f"--root-dir={isolation.USUAL['kubelet']}",
             f"--hostname-override={self.name}",
             "--cloud-provider=external",  # the address is given by us
         ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox.isolation import USUAL
 from sandbox.objects import IMAGE
 from sandbox.pki import KeyPair
 from sandbox.ports import LOOPBACK
@@ -34,7 +35,7 @@ class NodePaths:
 
     @property
     def kubelet_root(self) -> Path:
-        """Return the kubelet's root directory: plugins_registry, plugins, pods."""
+        """Return the kubelet's root directory as other programs see it: plugins_registry, plugins, pods."""
         return self.directory / "kubelet"
 
     @property
@@ -62,7 +63,7 @@ disabled_plugins = [
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = '{PAUSE_IMAGE}'
 [plugins.'io.containerd.cri.v1.runtime']
-  cdi_spec_dirs = ['{paths.cdi}']
+  cdi_spec_dirs = ['{USUAL["cdi"]}']
   netns_mounts_under_state_dir = true
   # Without CAP_SYS_RESOURCE nobody may lower the score, and every container would fail to start.
   restrict_oom_score_adj = true
@@ -107,8 +108,8 @@ def kubelet(
         "cgroupRoot": f"/{cgroup}",
         "failSwapOn": False,  # the machine is not ours to change
         "makeIPTablesUtilChains": False,  # nor are its firewall rules
-        "podLogsDir": str(paths.kubelet_root / "logs"),
-        "volumePluginDir": str(paths.kubelet_root / "volumeplugins"),
+        "podLogsDir": f"{USUAL['kubelet']}/logs",
+        "volumePluginDir": f"{USUAL['kubelet']}/volumeplugins",
         "resolvConf": "",
         "evictionHard": dict.fromkeys(NO_EVICTION, "0%"),  # a full disk of a developer must not evict test pods
         "imageGCHighThresholdPercent": 100,
