@@ -28,6 +28,14 @@ class NvmlError(Exception):
         self.code = code
 
 
+class DriverNotLoadedError(NvmlError):
+    """No libnvidia-ml, or no kernel driver behind it (yet, or any more)."""
+
+
+class NotPermittedError(NvmlError):
+    """NVML_ERROR_NO_PERMISSION: it takes root, or the device node is not to be opened."""
+
+
 class NotSupportedError(NvmlError):
     """NVML_ERROR_NOT_SUPPORTED, or a function that this driver version lacks."""
 
@@ -49,7 +57,7 @@ class GpuLostError(NvmlError):
 
 
 class ResetRequiredError(NvmlError):
-    """The MIG mode was taken, and is only pending: it becomes real with a reset of the GPU (Ampere)."""
+    """It takes a reset of the GPU. A MIG mode that would only become real with one (Ampere) was set back."""
 
 
 class ComputeMode(IntEnum):
@@ -119,9 +127,9 @@ class GpuReading:
     module_id: int | None = None
     links: tuple[LinkReading, ...] = ()
     pcie_levels: tuple[str, ...] = ()
-    """To the GPU of each index, in the words of `nvidia-smi topo -m`, `X` for itself."""
-    nvlink_peers: tuple[bool, ...] = ()
-    """nvmlDeviceGetP2PStatus(NVLINK) to the GPU of each index."""
+    """To the GPU of each index, in the words of `nvidia-smi topo -m`, `X` for itself, empty where unknown."""
+    nvlink_peers: tuple[bool | None, ...] = ()
+    """Whether nvmlDeviceGetP2PStatus(NVLINK) is OK to the GPU of each index; None for itself and where unknown."""
     fabric: FabricFacts = NOT_IN_FABRIC
     mig: MigReading | None = None
     """None where the GPU cannot be partitioned."""
@@ -164,6 +172,8 @@ class ComputeInstance:
     gpu_instance: int
     uuid: str
     profile_id: int
+    fills: bool = True
+    """Whether it has all compute slices of the GPU instance; also True where this NVML does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +190,11 @@ class GpuEvent:
 
 class EventWatch(Protocol):
     """Events of the GPUs it was made for. Closed as a context manager."""
+
+    @property
+    def unwatched(self) -> Sequence[str]:
+        """Return UUIDs of GPUs that have no events to register for."""
+        ...
 
     def wait(self, timeout_s: float) -> GpuEvent | None:
         """Return the next event, None when none came in time."""
@@ -228,7 +243,11 @@ class Nvml(Protocol):
         ...
 
     def set_mig_mode(self, uuid: str, *, enabled: bool) -> None:
-        """Switch MIG. Raises ResetRequiredError where that is pending, InUseError where a client holds the GPU."""
+        """Switch MIG, now or not at all.
+
+        Raises ResetRequiredError where it takes a reset, InUseError where a client holds the GPU; nothing is then left
+        pending, since a pending mode would become real with a reset that somebody does for another reason.
+        """
         ...
 
     def gpu_instance_profiles(self, uuid: str) -> Sequence[ProfileReading]:
