@@ -8,16 +8,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from dra_driver.errors import DeviceError
+from dra_driver.prepare.effects import Caller
 from dra_driver.prepare.model import ClaimRef, PreparedDevice
 from kube.objects import ResourceClaim
-
-
-class Caller(Protocol):
-    """Who waits for the answer of a call. Asked from any thread."""
-
-    def is_gone(self) -> bool:
-        """Tell whether the RPC was cancelled or is past its deadline: then it must have no effect."""
-        ...
 
 
 class Preparer(Protocol):
@@ -83,4 +76,8 @@ class Reporter(Protocol):
 
     def refused(self, claim: ClaimRef, fault: DeviceError) -> None:
         """Tell that a claim was not prepared, or not unprepared."""
+        ...
+
+    def answered(self, method: str, seconds: float, *, claims: int, refused: int) -> None:
+        """Tell that a call of the kubelet was answered. `method`: NodePrepareResources or NodeUnprepareResources."""
         ...
