@@ -1,0 +1,234 @@
+"""`PynvmlNvml`: the GPUs of this node through nvidia-ml-py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pynvml
+
+from dra_driver.nvml import mig
+from dra_driver.nvml.api import (
+    ComputeInstance,
+    ComputeMode,
+    EventWatch,
+    GpuInstance,
+    GpuLostError,
+    GpuReading,
+    MigReading,
+    NotFoundError,
+    NotSupportedError,
+    ProfileReading,
+    RecoveryAction,
+    SystemReading,
+)
+from dra_driver.nvml.events import PynvmlEventWatch
+from dra_driver.nvml.fields import field_values
+from dra_driver.nvml.reading import gpu_reading, mig_reading, system_reading
+from dra_driver.nvml.session import Handle, Session, ask, ask_or
+
+_PROCESS_LISTS = (
+    (pynvml.nvmlDeviceGetComputeRunningProcesses_v3, pynvml.nvmlDeviceGetComputeRunningProcesses_v2),
+    (pynvml.nvmlDeviceGetGraphicsRunningProcesses_v3, pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2),
+    (pynvml.nvmlDeviceGetMPSComputeRunningProcesses_v3, pynvml.nvmlDeviceGetMPSComputeRunningProcesses_v2),
+)
+_EXCLUSIVE_THREAD = 1
+"""Compute mode of drivers before CUDA 8: exclusive as well."""
+
+T = TypeVar("T")
+
+
+class PynvmlNvml:
+    """Implements `api.Nvml`, which describes the calls.
+
+    `library`: path of libnvidia-ml.so.1, where the loader would not find it by itself.
+    """
+
+    def __init__(self, library: Path | None = None) -> None:
+        self._session = Session(library)
+        self._lock = threading.Lock()
+        self._seen: dict[str, None] = {}
+        self._profiles: dict[str, tuple[ProfileReading, ...]] = {}
+
+    def close(self) -> None:
+        """End the session; the next call opens another."""
+        self._session.close()
+
+    def system(self) -> SystemReading:
+        """Return versions."""
+        return self._session.run(system_reading)
+
+    def gpus(self) -> Sequence[GpuReading]:
+        """Return all GPUs by index, read anew."""
+        return self._session.run(self._read_all)
+
+    def lost(self) -> Sequence[str]:
+        """Return UUIDs of GPUs seen before that do not answer now."""
+        with self._lock:
+            seen = tuple(self._seen)
+        return tuple(uuid for uuid in seen if self._session.run(lambda uuid=uuid: self._is_lost(uuid)))  # type: ignore[misc]
+
+    def recovery_action(self, uuid: str) -> RecoveryAction | None:
+        """Return what the GPU needs; None where this driver version does not tell."""
+        field = (pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 0)
+        (action,) = self._on(uuid, lambda handle: field_values(handle, [field]))
+        if action is None:
+            return None
+        # An action that only newer drivers know: whatever it is, it is no less than this.
+        return RecoveryAction(action) if action in set(RecoveryAction) else RecoveryAction.SYSTEM_REBOOT
+
+    def processes(self, uuid: str) -> Sequence[int]:
+        """Return ids of processes on the GPU and its parts: compute, graphics, clients of MPS."""
+        return self._on(uuid, _processes)
+
+    def compute_mode(self, uuid: str) -> ComputeMode:
+        """Return who may use the GPU."""
+        mode = self._on(uuid, lambda handle: ask(pynvml.nvmlDeviceGetComputeMode, handle))
+        return ComputeMode.EXCLUSIVE_PROCESS if mode == _EXCLUSIVE_THREAD else ComputeMode(mode)
+
+    def set_compute_mode(self, uuid: str, mode: ComputeMode) -> None:
+        """Say who may use the GPU."""
+        self._on(uuid, lambda handle: ask(pynvml.nvmlDeviceSetComputeMode, handle, int(mode)))
+
+    def mig_mode(self, uuid: str) -> MigReading | None:
+        """Return the MIG mode, None where there is none."""
+        return self._on(uuid, mig_reading)
+
+    def set_mig_mode(self, uuid: str, *, enabled: bool) -> None:
+        """Switch MIG, now or not at all."""
+        self._on(uuid, lambda handle: mig.set_mode(handle, enabled=enabled))
+
+    def gpu_instance_profiles(self, uuid: str) -> Sequence[ProfileReading]:
+        """Return profiles with placements, by enum."""
+        return self._on(uuid, lambda handle: self._known_profiles(uuid, handle))
+
+    def gpu_instances(self, uuid: str) -> Sequence[GpuInstance]:
+        """Return GPU instances, by start."""
+        return self._on(uuid, lambda handle: mig.gpu_instances(handle, self._known_profiles(uuid, handle)))
+
+    def compute_instances(self, uuid: str, gpu_instance: int) -> Sequence[ComputeInstance]:
+        """Return the compute instances of a GPU instance, by id."""
+        return self._on(uuid, lambda handle: mig.compute_instances(_gpu_instance(handle, gpu_instance)))
+
+    def create_gpu_instance(self, uuid: str, profile_id: int, start: int) -> int:
+        """Create it at exactly this placement. Returns its id."""
+
+        def create(handle: Handle) -> int:
+            return mig.create_gpu_instance(handle, self._profile(uuid, handle, profile_id), start)
+
+        return self._on(uuid, create)
+
+    def create_compute_instance(self, uuid: str, gpu_instance: int) -> ComputeInstance:
+        """Create the one compute instance that fills a GPU instance."""
+
+        def create(handle: Handle) -> ComputeInstance:
+            instance = _gpu_instance(handle, gpu_instance)
+            profile = self._profile(uuid, handle, ask(pynvml.nvmlGpuInstanceGetInfo, instance).profileId)
+            return mig.create_compute_instance(instance, profile.compute_slices)
+
+        return self._on(uuid, create)
+
+    def destroy_compute_instance(self, uuid: str, gpu_instance: int, compute_instance: int) -> None:
+        """Destroy it."""
+
+        def destroy(handle: Handle) -> None:
+            ask(pynvml.nvmlComputeInstanceDestroy, _compute_instance(handle, gpu_instance, compute_instance))
+
+        self._on(uuid, destroy)
+
+    def destroy_gpu_instance(self, uuid: str, gpu_instance: int) -> None:
+        """Destroy it."""
+        self._on(uuid, lambda handle: ask(pynvml.nvmlGpuInstanceDestroy, _gpu_instance(handle, gpu_instance)))
+
+    def instance_processes(self, uuid: str, gpu_instance: int, compute_instance: int) -> Sequence[int]:
+        """Return ids of processes on a MIG device; empty where it is gone."""
+
+        def processes(handle: Handle) -> Sequence[int]:
+            instance = _compute_instance(handle, gpu_instance, compute_instance)
+            return _processes(ask(pynvml.nvmlComputeInstanceGetInfo_v2, instance).device)
+
+        try:
+            return self._on(uuid, processes)
+        except NotFoundError:
+            return ()
+
+    def watch(self, uuids: Sequence[str]) -> EventWatch:
+        """Register for what this driver version has of XIDs, memory errors, lost GPUs and recovery actions."""
+        return self._session.run(lambda: PynvmlEventWatch(self._session, uuids))
+
+    def _on(self, uuid: str, question: Callable[[Handle], T]) -> T:
+        """Ask something of the GPU with this UUID."""
+        try:
+            return self._session.run(lambda: question(self._session.handle(uuid)))
+        except GpuLostError:
+            self._session.forget(uuid)
+            raise
+
+    def _read_all(self) -> Sequence[GpuReading]:
+        handles: dict[int, Handle] = {}
+        uuids: dict[int, str] = {}
+        for index in range(ask(pynvml.nvmlDeviceGetCount)):
+            try:
+                handles[index] = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+                uuids[index] = ask(pynvml.nvmlDeviceGetUUID, handles[index])
+            except GpuLostError:
+                handles.pop(index, None)
+        answering = {index: handle for index, handle in handles.items() if not _is_lost(handle)}
+        for index, handle in answering.items():
+            self._session.keep(uuids[index], handle)
+        with self._lock:
+            self._seen |= dict.fromkeys(uuids.values())
+        return tuple(gpu_reading(index, uuids[index], handle, answering) for index, handle in answering.items())
+
+    def _is_lost(self, uuid: str) -> bool:
+        try:
+            return _is_lost(self._session.handle(uuid))
+        except (GpuLostError, NotFoundError):
+            self._session.forget(uuid)
+            return True
+
+    def _known_profiles(self, uuid: str, handle: Handle) -> tuple[ProfileReading, ...]:
+        """Return the profiles, read once: they are the product's, and prepare asks for them at every partition."""
+        known = self._profiles.get(uuid)
+        if known is None:
+            known = mig.profiles(handle)
+            with self._lock:
+                self._profiles[uuid] = known
+        return known
+
+    def _profile(self, uuid: str, handle: Handle, profile_id: int) -> ProfileReading:
+        for profile in self._known_profiles(uuid, handle):
+            if profile.profile_id == profile_id:
+                return profile
+        call = "nvmlDeviceGetGpuInstanceProfileInfo"
+        raise NotFoundError(call, pynvml.NVML_ERROR_NOT_FOUND, f"GPU {uuid} has no GPU instance profile {profile_id}")
+
+
+def _is_lost(handle: Handle) -> bool:
+    """Whether the GPU has fallen off the bus: its memory is asked for, since what NVML keeps is answered for ever."""
+    try:
+        ask_or(None, pynvml.nvmlDeviceGetMemoryInfo, handle)
+    except GpuLostError:
+        return True
+    return False
+
+
+def _gpu_instance(handle: Handle, number: int) -> Handle:
+    return ask(pynvml.nvmlDeviceGetGpuInstanceById, handle, number)
+
+
+def _compute_instance(handle: Handle, gpu_instance: int, number: int) -> Handle:
+    return ask(pynvml.nvmlGpuInstanceGetComputeInstanceById, _gpu_instance(handle, gpu_instance), number)
+
+
+def _processes(handle: Handle) -> tuple[int, ...]:
+    found: set[int] = set()
+    for newer, older in _PROCESS_LISTS:
+        try:
+            listed = ask(newer, handle)
+        except NotSupportedError:
+            listed = ask_or([], older, handle)
+        found |= {process.pid for process in listed}
+    return tuple(sorted(found))
