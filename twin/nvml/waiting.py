@@ -1,0 +1,38 @@
+"""Waits for the next change of a twin without asking again and again: inotify on its folder."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_IN_MOVED_TO = 0x80
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Waiter:
+    """Wakes when a file of `folder` was replaced since the waiter was opened or last woke."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self._descriptor = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(self._folder), _IN_MOVED_TO)
+        if self._descriptor < 0 or watch < 0:
+            raise OSError(ctypes.get_errno(), f"inotify on {self._folder}")
+        return self
+
+    def wait(self, seconds: float) -> None:
+        """Return after a change, or after `seconds`."""
+        if select.select([self._descriptor], [], [], seconds)[0]:
+            os.read(self._descriptor, 1 << 16)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
