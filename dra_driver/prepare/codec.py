@@ -61,7 +61,7 @@ def decode(data: bytes) -> Decoded:
     return Decoded(record, raw)
 
 
-def keep_unknown(earlier: Any, content: Any) -> Any:
+def keep_unknown(earlier: object, content: object) -> object:
     """Return `content` with the keys that only `earlier` has: all that this version knows are in `content`."""
     if isinstance(earlier, dict) and isinstance(content, dict):
         merged = {key: keep_unknown(earlier.get(key), value) for key, value in content.items()}

@@ -1,4 +1,4 @@
-"""What was done for each claim, on disk: one file a claim, replaced whole, so that every crash leaves the old or the new.
+"""What was done for each claim, on disk: one file a claim, replaced whole: a crash leaves the old one or the new.
 
 Files are the truth, since two instances of the driver may run side by side in an update; what was read is kept by the
 file's identity. A record is written and removed only under the lock of its claim and of its GPUs (`locks`).
@@ -113,7 +113,7 @@ class Journal:
 
     def _names(self, suffix: str) -> list[str]:
         with _disk("list the journal"):
-            names = sorted(os.listdir(self._handle))
+            names = sorted(os.listdir(self._handle))  # noqa: PTH208 - the folder that is open, whatever its path means now
         return [name for name in names if name.endswith(suffix) and _UID.fullmatch(name.removesuffix(suffix))]
 
     def _read(self, name: str) -> Decoded | None:

@@ -28,7 +28,9 @@ _POLL_S = (0.001, 0.05)
 class Locks:
     """Locks whose files lie in one folder. They are made when first needed and stay."""
 
-    def __init__(self, folder: Path, *, patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, folder: Path, *, patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._folder = folder
         self._patience_s = patience_s

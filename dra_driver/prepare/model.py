@@ -91,10 +91,12 @@ class Made:
     gpu_instance: int | None = None
     compute_instance: int | None = None
     uuid: str = ""
-    """Of the MIG device; compared before anything is destroyed, since ids are used again."""
+    """Of the MIG device; compared before anything is destroyed, since ids are used again. Kept when that is destroyed
+    and the GPU instance is not yet."""
     mig_switched_on: bool = False
     """We switch MIG on for it (recorded before), or did for one that is there now: who is last switches it off."""
     sharing_applied: bool = False
+    """We set what all users of the GPU share (recorded before); who is last puts it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,172 @@
+"""Undoes a claim, complete or half made, in the reverse order of `act`: from the record and NVML alone.
+
+What is destroyed must be ours (in the record, by id, placement and UUID) and idle. A record that is being undone never
+goes back: it is undone further, now or later, until it is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from dra_driver.errors import RetryableError
+from dra_driver.nvml.api import ComputeInstance, NotFoundError, Nvml, ResetRequiredError
+from dra_driver.prepare.act import Effects, with_made
+from dra_driver.prepare.clash import held_on
+from dra_driver.prepare.model import DeviceIntent, Made, Phase, Record
+from dra_driver.prepare.plan import is_partition, made_instances, where
+from dra_driver.prepare.reading import Instance, asking, read
+
+log = logging.getLogger(__name__)
+
+_MAKING = (Phase.PLANNED, Phase.GI_CREATED)
+"""Phases in which an instance may exist that the record does not have."""
+
+
+def undo(effects: Effects, record: Record, held: Sequence[Record], boot_id: str, *, refused: bool = False) -> None:
+    """Undo a claim; `held` are the records of others. Under its locks. Raises DeviceError: then it is tried again.
+
+    `refused`: NVML said that the place is taken, so what is there now is not ours.
+    """
+    if record.boot_id != boot_id or record.phase is Phase.UNKNOWN:
+        # Nothing that an earlier boot made exists; of what a lost record made, nothing is known to be ours.
+        effects.cdi.remove(record.claim.uid)
+        effects.journal.remove(record.claim.uid)
+        return
+    others = [other for other in held if other.boot_id == boot_id]
+    record = _begin(effects, record, others, look=record.phase in _MAKING and not refused)
+    effects.cdi.remove(record.claim.uid)
+    _release_sharing(effects, record, others)
+    record = _destroy(effects, record)
+    _switch_mig_off(effects.nvml, record, others)
+    effects.journal.remove(record.claim.uid)
+
+
+def _begin(effects: Effects, record: Record, others: Sequence[Record], *, look: bool) -> Record:
+    if record.phase is Phase.UNPREPARING:
+        return record
+    if look:
+        record = _with_unrecorded(effects.nvml, record, others)
+    record = replace(record, phase=Phase.UNPREPARING)
+    effects.journal.put(record)
+    return record
+
+
+def _with_unrecorded(nvml: Nvml, record: Record, others: Sequence[Record]) -> Record:
+    """Find GPU instances that were made and not recorded: exactly there, where the plan had seen nothing.
+
+    A compute instance is made only after its GPU instance is recorded, so one that has any is somebody else's.
+    """
+    for at, intent in enumerate(record.devices):
+        if is_partition(intent) and intent.mig is not None and record.made[at].gpu_instance is None:
+            known = made_instances([*others, record], intent.gpu_uuid)
+            for there in read(nvml, intent.gpu_uuid).instances:
+                if there.is_at(intent.mig) and not there.compute and there.gpu_instance.id not in known:
+                    record = with_made(record, at, replace(record.made[at], gpu_instance=there.gpu_instance.id))
+    return record
+
+
+def _release_sharing(effects: Effects, record: Record, others: Sequence[Record]) -> None:
+    applied = {intent.gpu_uuid for intent, made in _devices(record) if made.sharing_applied}
+    for uuid in sorted(applied, reverse=True):
+        users = [each for other in others for each in _devices(other) if each[0].gpu_uuid == uuid]
+        if not any(made.sharing_applied for _, made in users):
+            effects.sharing.release(uuid)
+
+
+def _destroy(effects: Effects, record: Record) -> Record:
+    for at in reversed(range(len(record.devices))):
+        record = _destroy_compute_instance(effects, record, at)
+    for at in reversed(range(len(record.devices))):
+        record = _destroy_gpu_instance(effects, record, at)
+    return record
+
+
+def _destroy_compute_instance(effects: Effects, record: Record, at: int) -> Record:
+    intent, made = record.devices[at], record.made[at]
+    there = _ours(effects.nvml, intent, made)
+    if there is None or not there.compute:
+        return record
+    for compute in there.compute:
+        _check_idle(effects.nvml, intent, compute)
+        with _destroying(f"destroy the compute instance of {where(intent)}"):
+            effects.nvml.destroy_compute_instance(intent.gpu_uuid, compute.gpu_instance, compute.id)
+    record = with_made(record, at, replace(made, compute_instance=None, uuid=there.compute[0].uuid))
+    effects.journal.put(record)
+    return record
+
+
+def _destroy_gpu_instance(effects: Effects, record: Record, at: int) -> Record:
+    intent, made = record.devices[at], record.made[at]
+    there = _ours(effects.nvml, intent, made)
+    if there is not None:
+        with _destroying(f"destroy the GPU instance of {where(intent)}"):
+            effects.nvml.destroy_gpu_instance(intent.gpu_uuid, there.gpu_instance.id)
+    if made.gpu_instance is None or not is_partition(intent):
+        return record
+    record = with_made(record, at, replace(made, gpu_instance=None, compute_instance=None, uuid=""))
+    effects.journal.put(record)
+    return record
+
+
+def _ours(nvml: Nvml, intent: DeviceIntent, made: Made) -> Instance | None:
+    """Return the GPU instance that we made, None where it is gone: ids are used again, so all is compared."""
+    if not is_partition(intent) or intent.mig is None or made.gpu_instance is None:
+        return None
+    instances = read(nvml, intent.gpu_uuid).instances
+    there = next((each for each in instances if each.gpu_instance.id == made.gpu_instance), None)
+    if there is None or not there.is_at(intent.mig):
+        return None
+    if made.uuid:
+        recorded = {made.uuid} if made.compute_instance is not None else set()
+        return there if {compute.uuid for compute in there.compute} <= recorded else None
+    # Made and not recorded by a crash: the GPU instance is ours, so is what is on it.
+    return there
+
+
+def _check_idle(nvml: Nvml, intent: DeviceIntent, compute: ComputeInstance) -> None:
+    with asking(f"ask who uses {where(intent)}"):
+        users = nvml.instance_processes(intent.gpu_uuid, compute.gpu_instance, compute.id)
+    if users:
+        some = ", ".join(map(str, sorted(users)[:5]))
+        raise RetryableError(
+            f"{where(intent)} is in use by {len(users)} processes (pid {some}); it is kept until they end"
+        )
+
+
+def _switch_mig_off(nvml: Nvml, record: Record, others: Sequence[Record]) -> None:
+    """Switch MIG off where we switched it on and nothing is left that needs it; where it cannot be now, leave it on."""
+    switched = {intent.gpu_uuid for intent, made in _devices(record) if made.mig_switched_on}
+    for uuid in sorted(switched, reverse=True):
+        if any(intent.mig is not None for _, intent in held_on(others, uuid)) or read(nvml, uuid).instances:
+            continue
+        try:
+            with asking(f"switch MIG off on GPU {uuid}"):
+                _off(nvml, uuid)
+        except RetryableError as fault:
+            # Nothing is lost: who needs the whole GPU switches it off.
+            log.warning("MIG stays on uuid=%s reason=%s", uuid, fault)
+
+
+def _off(nvml: Nvml, uuid: str) -> None:
+    mode = nvml.mig_mode(uuid)
+    if mode is None or not (mode.enabled or mode.pending):
+        return
+    try:
+        nvml.set_mig_mode(uuid, enabled=False)
+    except ResetRequiredError:
+        # A reset is not ours to ask for: what is pending is taken back.
+        nvml.set_mig_mode(uuid, enabled=mode.enabled)
+
+
+@contextmanager
+def _destroying(what: str) -> Iterator[None]:
+    """As `asking`; what is gone already is what was wanted."""
+    with asking(what), suppress(NotFoundError):
+        yield
+
+
+def _devices(record: Record) -> tuple[tuple[DeviceIntent, Made], ...]:
+    return tuple(zip(record.devices, record.made, strict=True))
