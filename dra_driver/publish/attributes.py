@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dra_driver.inventory import MIB, Gpu, NodeGpus
+from dra_driver.inventory import MIB, Gpu, MigInstance, NodeGpus
 from dra_driver.publish.counters import DIMENSIONS, MEMORY
 from dra_driver.publish.quantities import count, size, version
 from topology.facts import clique_name
@@ -61,6 +61,12 @@ def partition_attributes(node: NodeGpus, gpu: Gpu, profile: MigProfile, start: i
         | {"placementStart": {"int": start}, "placementSize": {"int": profile.size}}
         | _common(node, gpu, HARDWARE)
     )
+
+
+def existing_attributes(node: NodeGpus, gpu: Gpu, profile: MigProfile, instance: MigInstance) -> Json:
+    """Attributes of a MIG device that exists: those of its placement, and its own `uuid`."""
+    attributes = partition_attributes(node, gpu, profile, instance.start)
+    return {"type": attributes.pop("type"), "uuid": _text(instance.uuid)} | attributes
 
 
 def share_attributes(node: NodeGpus, gpu: Gpu, sharing: Sharing) -> Json:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from dra_driver.inventory import Gpu, NodeGpus
 from dra_driver.publish.attributes import (
     Json,
+    existing_attributes,
     partition_attributes,
     partition_capacity,
     quantity,
@@ -15,7 +17,8 @@ from dra_driver.publish.attributes import (
     whole_attributes,
     whole_capacity,
 )
-from dra_driver.publish.counters import Amounts, gpu_counters, partition_counters
+from dra_driver.publish.counters import Amounts, partition_counters
+from dra_driver.publish.features import EVERYTHING, Features
 from dra_driver.publish.names import (
     DRIVER_NAME,
     counter_set_name,
@@ -25,9 +28,10 @@ from dra_driver.publish.names import (
     share_name,
     slice_name,
 )
-from dra_driver.publish.order import by_blocking_cost, by_links, nvlink_domains
+from dra_driver.publish.offers import Offer, offered
+from dra_driver.publish.order import by_links, nvlink_domains
+from dra_driver.publish.taints import MAX_TAINTS, NO_TAINTS, Taints, keeps_off
 from topology.errors import InvalidInputError
-from topology.modes import MigMode
 
 API_VERSION = "resource.k8s.io/v1"
 
@@ -40,20 +44,22 @@ MAX_ATTRIBUTES_AND_CAPACITIES = 32
 MAX_LABEL = 63
 
 
-def resource_slices(node: NodeGpus, *, generation: int = 1, driver: str = DRIVER_NAME) -> list[Json]:
+def resource_slices(
+    node: NodeGpus,
+    *,
+    taints: Taints = NO_TAINTS,
+    features: Features = EVERYTHING,
+    generation: int = 1,
+    driver: str = DRIVER_NAME,
+) -> list[Json]:
     """Return the ResourceSlice objects that announce the GPUs of `node`, one pool, complete; at least one.
 
-    The same input gives the same objects. Raises InvalidInputError where NVML's figures exceed what the API can hold.
+    `taints` are by name of the device; names that are not published are passed over. `features` are what the API server
+    stores. The same input gives the same objects. Raises InvalidInputError where NVML's figures exceed what the API can
+    hold.
     """
-    chain = by_links(node.gpus)
-    divided = [gpu for gpu in reversed(chain) if _is_divided(gpu)]
-    contents = [{"sharedCounters": sets} for sets in _chunks([_counter_set(gpu) for gpu in divided], MAX_COUNTER_SETS)]
-    contents += [{"devices": devices} for devices in _together([list(_parts(node, gpu)) for gpu in divided])]
-    domains = nvlink_domains(node.gpus)
-    wholes = [_whole(node, gpu, domains.get(gpu.index, "")) for gpu in chain if gpu.mig_mode is not MigMode.ENABLED]
-    contents += [{"devices": devices} for devices in _chunks(wholes, MAX_DEVICES)]
     # A pool without devices is still announced: "no GPUs here" is not "the driver is not there".
-    contents = contents or [{}]
+    contents = list(_contents(node, taints, features)) or [{}]
     pool = {"name": pool_name(driver, node.node), "generation": generation, "resourceSliceCount": len(contents)}
     return [
         {
@@ -66,18 +72,26 @@ def resource_slices(node: NodeGpus, *, generation: int = 1, driver: str = DRIVER
     ]
 
 
-def _is_divided(gpu: Gpu) -> bool:
-    """Whether it is offered in parts, so that what is taken of it must be counted."""
-    return gpu.mig_mode is not MigMode.DISABLED or bool(gpu.sharing)
+def _contents(node: NodeGpus, taints: Taints, features: Features) -> Iterator[Json]:
+    """Yield what the slices hold, in order."""
+    offers = {gpu.index: offered(gpu, features) for gpu in node.gpus}
+    gpus = [offer.gpu for offer in offers.values()]
+    chain = [offers[gpu.index] for gpu in by_links(gpus)]
+    sets = [_counter_set(offer) for offer in reversed(chain) if offer.counters]
+    yield from ({"sharedCounters": some} for some in _chunks(sets, MAX_COUNTER_SETS))
+    published = partial(_published, taints, features)
+    parts = [published(_parts(node, offer)) for offer in reversed(chain)]
+    yield from ({"devices": devices} for devices in _together(parts))
+    domains = nvlink_domains(gpus)
+    wholes = published(_whole(node, offer, domains.get(offer.gpu.index, "")) for offer in chain if offer.whole)
+    yield from ({"devices": devices} for devices in _chunks(wholes, MAX_DEVICES))
 
 
-def _counter_set(gpu: Gpu) -> Json:
-    totals = gpu_counters(gpu)
-    if len(totals) > MAX_COUNTERS:
-        raise InvalidInputError(
-            f"GPU {gpu.index}", "mig", f"needs {len(totals)} counters; a counter set holds {MAX_COUNTERS}"
-        )
-    return {"name": counter_set_name(gpu), "counters": _counters(totals)}
+def _counter_set(offer: Offer) -> Json:
+    if len(offer.counters) > MAX_COUNTERS:
+        problem = f"needs {len(offer.counters)} counters; a counter set holds {MAX_COUNTERS}"
+        raise InvalidInputError(f"GPU {offer.gpu.index}", "mig", problem)
+    return {"name": counter_set_name(offer.gpu), "counters": _counters(offer.counters)}
 
 
 def _counters(amounts: Amounts) -> Json:
@@ -88,30 +102,44 @@ def _consumes(gpu: Gpu, amounts: Amounts) -> list[Json]:
     return [{"counterSet": counter_set_name(gpu), "counters": _counters(amounts)}]
 
 
-def _whole(node: NodeGpus, gpu: Gpu, nvlink_domain: str) -> Json:
+def _whole(node: NodeGpus, offer: Offer, nvlink_domain: str) -> Json:
+    gpu = offer.gpu
     device = _device(gpu_name(gpu), whole_attributes(node, gpu, nvlink_domain), whole_capacity(gpu))
-    if _is_divided(gpu):
-        device["consumesCounters"] = _consumes(gpu, gpu_counters(gpu))
+    if offer.counters:
+        device["consumesCounters"] = _consumes(gpu, offer.counters)
     return device
 
 
-def _parts(node: NodeGpus, gpu: Gpu) -> Iterator[Json]:
-    if gpu.mig is not None and gpu.mig_mode is not MigMode.DISABLED:
-        for profile, start in by_blocking_cost(gpu.mig):
-            device = _device(
-                partition_name(gpu, profile, start),
-                partition_attributes(node, gpu, profile, start),
-                partition_capacity(profile),
-            )
-            device["consumesCounters"] = _consumes(gpu, partition_counters(gpu.mig, profile, start))
-            yield device
-    if gpu.mig_mode is MigMode.ENABLED:
-        return
-    for sharing in gpu.sharing:
+def _parts(node: NodeGpus, offer: Offer) -> Iterator[Json]:
+    """Yield what exists already, then what would have to be made, then shares."""
+    gpu = offer.gpu
+    for profile, instance in offer.existing:
+        attributes = existing_attributes(node, gpu, profile, instance)
+        yield _device(partition_name(gpu, profile, instance.start), attributes, partition_capacity(profile))
+    for profile, start in offer.placements:
+        assert gpu.mig is not None, "it has placements"
+        attributes = partition_attributes(node, gpu, profile, start)
+        device = _device(partition_name(gpu, profile, start), attributes, partition_capacity(profile))
+        device["consumesCounters"] = _consumes(gpu, partition_counters(gpu.mig, profile, start))
+        yield device
+    for sharing in offer.sharing:
         device = _device(share_name(gpu, sharing), share_attributes(node, gpu, sharing), share_capacity(gpu))
         device["allowMultipleAllocations"] = True
-        device["consumesCounters"] = _consumes(gpu, gpu_counters(gpu))
+        device["consumesCounters"] = _consumes(gpu, offer.counters)
         yield device
+
+
+def _published(taints: Taints, features: Features, devices: Iterable[Json]) -> list[Json]:
+    """Return devices with their taints, without those that only their absence can keep off."""
+    published = []
+    for device in devices:
+        found = taints.get(device["name"], ())
+        assert len(found) <= MAX_TAINTS
+        if features.taints and found:
+            published.append(device | {"taints": [taint.manifest() for taint in found]})
+        elif not keeps_off(found):
+            published.append(device)
+    return published
 
 
 def _device(name: str, attributes: Json, capacity: Json) -> Json:

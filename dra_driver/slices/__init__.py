@@ -1,0 +1,1 @@
+"""Keeps the ResourceSlices of this node as they should be, with few writes and no instant at which they mislead."""
