@@ -53,6 +53,10 @@ class CdiFiles(Protocol):
         """Return the UIDs of claims that have a file, also an unreadable one."""
         ...
 
+    def discard_unfinished(self) -> int:
+        """Remove what crashes have left of writes, and return how many. Asked at the start alone."""
+        ...
+
     def copy_of(self, claim_uid: str) -> Record | None:
         """Return the record that was written into the file; None where there is no file, or no whole copy."""
         ...

@@ -49,9 +49,9 @@ class DeviceState:
         ref = claim_ref(claim)
         with self.locks.claim(ref.uid, caller):
             record = self.record_of(ref.uid)
-            if record is not None and record.phase is Phase.COMPLETED and record.boot_id == self.boot_id:
-                if (devices := self._prepared_before(claim, record, caller)) is not None:
-                    return devices
+            before = self._prepared_before(claim, record, caller)
+            if before is not None:
+                return before
             wanted = intents(claim, self.node(), self.settings, self.driver)
             with self.gpus((*wanted, *_devices(record)), caller):
                 return answer(self.effects, self._prepare(ref, wanted, record))
@@ -79,7 +79,7 @@ class DeviceState:
         for other, problem in entries.corrupt.items():
             if other != uid:
                 raise RetryableError(
-                    f"the record of claim {other} {problem}; what it holds is not known until the next check rebuilds it"
+                    f"the record of claim {other} {problem}; what it holds is not known until the next check"
                 )
         return tuple(record for record in entries.records.values() if record.claim.uid != uid)
 
@@ -95,8 +95,12 @@ class DeviceState:
         """Undo a claim, under its locks. Raises DeviceError; a later call goes on where this one ended."""
         undo(self.effects, record, self.others(record.claim.uid), self.boot_id, refused=refused)
 
-    def _prepared_before(self, claim: ResourceClaim, record: Record, caller: Caller) -> Sequence[PreparedDevice] | None:
+    def _prepared_before(
+        self, claim: ResourceClaim, record: Record | None, caller: Caller
+    ) -> Sequence[PreparedDevice] | None:
         """Return the devices of a completed claim; None where its MIG devices are gone and must be made anew."""
+        if record is None or record.phase is not Phase.COMPLETED or record.boot_id != self.boot_id:
+            return None
         if not is_allocation_of(claim, record.devices, self.driver):
             raise HeldError(
                 f"claim {record.claim} was prepared for another allocation, which holds its devices until the kubelet"
