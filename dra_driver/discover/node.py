@@ -1,0 +1,166 @@
+"""Discovery of a node: NVML and sysfs in, `NodeGpus` and notes for the log out. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dra_driver.discover.geometry import geometry_of
+from dra_driver.discover.nvlinks import GpuLinks, gpu_links
+from dra_driver.discover.partitions import instances_of, partitions_of
+from dra_driver.discover.sysfs import PciDevice, nearest_cards, network_cards, nvidia_gpus, pci_device
+from dra_driver.errors import RetryableError
+from dra_driver.inventory import MIB, Gpu, MigInstance, NodeGpus
+from dra_driver.nvml.api import (
+    DriverNotLoadedError,
+    GpuLostError,
+    GpuReading,
+    NotPermittedError,
+    Nvml,
+    ProfileReading,
+)
+from dra_driver.policy import MigPolicy
+from dra_driver.roots import Roots
+from topology.mig import MigGeometry
+from topology.modes import Sharing
+
+_MPS_LIMITS_SINCE = (7, 0)
+"""Compute capability from which on MPS keeps its clients' memory apart (CUDA MPS guide: Volta)."""
+_FARTHEST = "SYS"
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """The GPUs, and what a person should know of how they were found."""
+
+    node: NodeGpus
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What is the same for all GPUs of a discovery."""
+
+    roots: Roots
+    policy: MigPolicy
+    sharing: tuple[Sharing, ...]
+    cards: tuple[tuple[str, PciDevice], ...]
+    links: dict[int, GpuLinks]
+    indices: frozenset[int]
+
+
+def discover(
+    nvml: Nvml,
+    roots: Roots,
+    node_name: str,
+    policy: MigPolicy = MigPolicy.DYNAMIC,
+    sharing: Sequence[Sharing] = tuple(Sharing),
+) -> Discovered:
+    """Read the GPUs of this node. `sharing`: the ways in which shares are offered, where a GPU can.
+
+    A GPU that does not answer is left out and noted. Raises RetryableError while the driver is not loaded or does not
+    know the GPUs yet, NvmlError for what NVML refuses, InvalidInputError where they cannot be published as they are.
+    """
+    try:
+        system, readings, lost = nvml.system(), nvml.gpus(), nvml.lost()
+    except DriverNotLoadedError as error:
+        raise RetryableError(f"node {node_name}: the GPUs cannot be asked: {error}") from error
+    if not readings and not lost and (waiting := nvidia_gpus(roots.sys)):
+        raise RetryableError(
+            f"node {node_name}: the NVIDIA driver knows no GPU, but {', '.join(waiting)} on the PCI bus; wait until it "
+            f"has started, or bind them to it"
+        )
+    links, notes = gpu_links(readings)
+    around = _Surroundings(
+        roots, policy, tuple(sharing), network_cards(roots.sys), links, frozenset(gpu.index for gpu in readings)
+    )
+    gpus: list[Gpu] = []
+    said = [*notes, *(f"GPU {uuid}: does not answer, it is not published" for uuid in lost)]
+    for reading in readings:
+        gpu, its_notes = _gpu(nvml, reading, around)
+        gpus += [gpu] if gpu else []
+        said += [f"GPU {reading.index} ({reading.uuid}): {note}" for note in its_notes]
+    node = NodeGpus(
+        node=node_name,
+        driver_version=system.driver_version,
+        cuda_driver_version=system.cuda_driver_version,
+        gpus=tuple(gpus),
+    )
+    return Discovered(node, tuple(said))
+
+
+def _gpu(nvml: Nvml, reading: GpuReading, around: _Surroundings) -> tuple[Gpu | None, tuple[str, ...]]:
+    """Return the GPU, None where it cannot be published, and notes."""
+    if reading.memory_bytes < 2 * MIB:
+        return None, ("NVML tells no memory of its own, it is not published",)
+    try:
+        profiles, note = _profiles(nvml, reading)
+        geometry, notes = geometry_of(reading, profiles)
+        instances = _instances(nvml, reading, geometry)
+    except GpuLostError as error:
+        return None, (f"{error}, it is not published",)
+    notes = (*note, *notes)
+    parts = partitions_of(reading, geometry, instances, around.policy)
+    if parts.hidden:
+        return None, (*notes, f"{parts.hidden}; it is not published")
+    pci, links = pci_device(around.roots.sys, reading.pci_address), around.links[reading.index]
+    nearest = nearest_cards(pci, around.cards)
+    gpu = Gpu(
+        index=reading.index,
+        minor=reading.minor,
+        uuid=reading.uuid,
+        product=reading.product,
+        memory_bytes=reading.memory_bytes,
+        brand=reading.brand,
+        architecture=reading.architecture,
+        cuda_compute_capability=reading.cuda_compute_capability,
+        multiprocessors=reading.multiprocessors,
+        addressing_mode=reading.addressing_mode,
+        pci_address=reading.pci_address,
+        pcie_root=pci.root,
+        pcie_levels=_levels(reading, around.indices),
+        numa_node=pci.numa_node,
+        nics=nearest.names,
+        nic_level=nearest.level,
+        nvlink_count=links.count,
+        nvlink_mbps=links.mbps,
+        nvlinks=links.row,
+        nvswitch=links.switched,
+        fabric=reading.fabric,
+        mig=parts.geometry,
+        mig_mode=parts.mode,
+        instances=instances,
+        sharing=_sharing(reading, around.sharing),
+    )
+    return gpu, notes
+
+
+def _profiles(nvml: Nvml, reading: GpuReading) -> tuple[Sequence[ProfileReading], tuple[str, ...]]:
+    if reading.mig is None or reading.virtual:
+        return (), ()
+    try:
+        return nvml.gpu_instance_profiles(reading.uuid), ()
+    except NotPermittedError as error:
+        return (), (f"MIG placements are not told ({error}); it is published without parts",)
+
+
+def _instances(nvml: Nvml, reading: GpuReading, geometry: MigGeometry | None) -> tuple[MigInstance, ...]:
+    if reading.mig is None or not reading.mig.enabled or geometry is None:
+        return ()
+    existing = nvml.gpu_instances(reading.uuid)
+    return instances_of(geometry, existing, {one.id: nvml.compute_instances(reading.uuid, one.id) for one in existing})
+
+
+def _levels(reading: GpuReading, present: frozenset[int]) -> tuple[str, ...]:
+    """Return the distances; none where that to any GPU is unknown. What is not there is as far away as can be."""
+    levels = tuple(level or ("" if peer in present else _FARTHEST) for peer, level in enumerate(reading.pcie_levels))
+    return levels if all(levels) else ()
+
+
+def _sharing(reading: GpuReading, wanted: tuple[Sharing, ...]) -> tuple[Sharing, ...]:
+    """Return the ways of sharing that keep what they promise on this GPU; a guest of vGPU cannot be set up at all."""
+    if reading.virtual:
+        return ()
+    capability = tuple(map(int, reading.cuda_compute_capability.split("."))) if reading.cuda_compute_capability else ()
+    too_old = bool(capability) and capability < _MPS_LIMITS_SINCE
+    return tuple(way for way in wanted if not (way is Sharing.MPS and too_old))
