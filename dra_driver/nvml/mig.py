@@ -83,7 +83,7 @@ def _profile(enum: int, info: Struct, placements: Sequence[Struct]) -> ProfileRe
     return ProfileReading(
         enum=enum,
         profile_id=info.id,
-        name=getattr(info, "name", b"").decode(errors="replace").removeprefix("MIG ").strip(),
+        name=getattr(info, "name", "").removeprefix("MIG ").strip(),
         compute_slices=info.sliceCount,
         size=size,
         starts=tuple(sorted(placement.start for placement in placements if placement.size == size)),
