@@ -1,0 +1,1 @@
+"""How the users of a GPU share it: time slice, compute mode, MPS control daemon. docs/config.md says what users get."""
