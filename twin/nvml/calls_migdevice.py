@@ -75,7 +75,7 @@ def attributes(session: Session, handle: Any, result: Any) -> None:
             "sharedEncoderCount": engines.encoder if engines else 0,
             "sharedJpegCount": engines.jpeg if engines else 0,
             "sharedOfaCount": engines.ofa if engines else 0,
-            "gpuInstanceSliceCount": profile.size,
+            "gpuInstanceSliceCount": profile.compute_slices,
             "computeInstanceSliceCount": compute.size,
             "memorySizeMB": profile.memory_mib or 0,
         },
