@@ -62,7 +62,8 @@ def discover(
     know the GPUs yet, NvmlError for what NVML refuses, InvalidInputError where they cannot be published as they are.
     """
     try:
-        system, readings, lost = nvml.system(), nvml.gpus(), nvml.lost()
+        system, readings = nvml.system(), nvml.gpus()
+        lost = set(nvml.lost()) - {gpu.uuid for gpu in readings}
     except DriverNotLoadedError as error:
         raise RetryableError(f"node {node_name}: the GPUs cannot be asked: {error}") from error
     if not readings and not lost and (waiting := nvidia_gpus(roots.sys)):
@@ -75,7 +76,7 @@ def discover(
         roots, policy, tuple(sharing), network_cards(roots.sys), links, frozenset(gpu.index for gpu in readings)
     )
     gpus: list[Gpu] = []
-    said = [*notes, *(f"GPU {uuid}: does not answer, it is not published" for uuid in lost)]
+    said = [*notes, *(f"GPU {uuid}: does not answer, it is not published" for uuid in sorted(lost))]
     for reading in readings:
         gpu, its_notes = _gpu(nvml, reading, around)
         gpus += [gpu] if gpu else []

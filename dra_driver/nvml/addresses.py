@@ -8,8 +8,7 @@ _ADDRESS = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}:[01][0-9a-f]\.[0-7])")
 """A bus has 32 devices: `ffffffff:ff:ff.0`, which virtual machines give for what they hide, is no address."""
 
 
-def sysfs_address(nvml: bytes | str) -> str:
+def sysfs_address(nvml: str) -> str:
     """Return the address as sysfs writes it; empty where it is none."""
-    text = (nvml.decode(errors="replace") if isinstance(nvml, bytes) else nvml).lower()
-    match = _ADDRESS.fullmatch(text)
+    match = _ADDRESS.fullmatch(nvml.lower())
     return f"{int(match[1], 16):04x}:{match[2]}" if match else ""

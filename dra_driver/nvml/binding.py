@@ -37,6 +37,8 @@ _PROCESS_LISTS = (
 _EXCLUSIVE_THREAD = 1
 """Compute mode of drivers before CUDA 8: exclusive as well."""
 
+_ATTEMPTS = 3
+
 T = TypeVar("T")
 
 
@@ -167,6 +169,15 @@ class PynvmlNvml:
             raise
 
     def _read_all(self) -> Sequence[GpuReading]:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._read_answering()
+            except GpuLostError:
+                # It fell off the bus just now. All GPUs ask of it how far it is: it must not take them with it.
+                continue
+        return self._read_answering()
+
+    def _read_answering(self) -> Sequence[GpuReading]:
         handles: dict[int, Handle] = {}
         uuids: dict[int, str] = {}
         for index in range(ask(pynvml.nvmlDeviceGetCount)):
@@ -194,8 +205,9 @@ class PynvmlNvml:
         known = self._profiles.get(uuid)
         if known is None:
             known = mig.profiles(handle)
-            with self._lock:
-                self._profiles[uuid] = known
+            if known:
+                with self._lock:
+                    self._profiles[uuid] = known
         return known
 
     def _profile(self, uuid: str, handle: Handle, profile_id: int) -> ProfileReading:
