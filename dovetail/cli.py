@@ -16,6 +16,8 @@ import typer
 import dovetail
 from dovetail.bench_cmd import bench_app
 from dovetail.bench_scale_cmd import scale
+from dovetail.driver_cmd import HELP as DRIVER_HELP
+from dovetail.driver_cmd import driver
 from dovetail.explain_pod_cmd import explain_pod
 from dovetail.fit_cmd import explain, fit
 from dovetail.sandbox_cmd import sandbox_app
@@ -43,6 +45,7 @@ app.command()(simulate)
 app.command()(fit)
 app.command()(snapshot)
 app.command(help=SCHEDULER_HELP)(scheduler)
+app.command(help=DRIVER_HELP)(driver)
 bench_app.command()(scale)
 explain_app = typer.Typer(name="explain", invoke_without_command=True)
 explain_app.callback()(explain)

@@ -12,9 +12,23 @@ CLUSTER = ("aiohttp", "kubernetes", "prometheus_client", "re2", "numba", "networ
 INSTALL_CLUSTER = "pip install 'dovetail[cluster,planner]'"
 
 
+DRIVER = ("aiohttp", "grpc", "kubernetes", "prometheus_client", "pynvml", "google")
+"""The same of the extra `driver`."""
+INSTALL_DRIVER = "pip install 'dovetail[driver]'"
+
+
 def missing(error: ModuleNotFoundError) -> NoReturn:
-    """End with what to install where a module of these extras is missing. Raises the error otherwise."""
-    if error.name not in CLUSTER:
+    """End with what to install where a module of `cluster` or `planner` is missing. Raises the error otherwise."""
+    _missing(error, CLUSTER, INSTALL_CLUSTER)
+
+
+def missing_of_driver(error: ModuleNotFoundError) -> NoReturn:
+    """End with what to install where a module of `driver` is missing. Raises the error otherwise."""
+    _missing(error, DRIVER, INSTALL_DRIVER)
+
+
+def _missing(error: ModuleNotFoundError, known: tuple[str, ...], install: str) -> NoReturn:
+    if error.name not in known:
         raise error
-    typer.echo(f"dovetail: {error.name} is missing; install it: {INSTALL_CLUSTER}", err=True)
+    typer.echo(f"dovetail: {error.name} is missing; install it: {install}", err=True)
     raise typer.Exit(EXIT_FAILED) from error

@@ -93,10 +93,18 @@ class Api:
         patch = "application/apply-patch+yaml"
         return self._call("patch", manifest, body=body, name=name, content_type=patch, field_manager=manager)
 
-    def token(self, account: Manifest, *, seconds: int) -> str:
-        """Ask for a token of a ServiceAccount, as the kubelet does for its pods."""
+    def token(self, account: Manifest, *, seconds: int, bound_to: Manifest | None = None) -> str:
+        """Ask for a token of a ServiceAccount, as the kubelet does for its pods.
+
+        One bound to a Node (as stored) names that node, and is worth nothing once it is gone.
+        """
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-        body = {**request, "spec": {"expirationSeconds": seconds}}
+        spec: dict[str, Any] = {"expirationSeconds": seconds}
+        if bound_to is not None:
+            metadata = bound_to["metadata"]
+            to = {"apiVersion": bound_to["apiVersion"], "kind": bound_to["kind"]}
+            spec["boundObjectRef"] = {**to, "name": metadata["name"], "uid": metadata["uid"]}
+        body = {**request, "spec": spec}
         answer = self._call("post", account, body=body, name=account["metadata"]["name"], subresource="token")
         token: str = answer["status"]["token"]
         return token

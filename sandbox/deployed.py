@@ -116,8 +116,10 @@ class DeployedPod:
                 self.control_plane.programs.kill(self.program(each))
 
 
-def account_kubeconfig(control_plane: ControlPlane, manifests: Sequence[Manifest], path: Path) -> Path:
-    """Write a kubeconfig with a token of the account that the manifests give their pods."""
+def account_kubeconfig(
+    control_plane: ControlPlane, manifests: Sequence[Manifest], path: Path, *, node: Manifest | None = None
+) -> Path:
+    """Write a kubeconfig with a token of the account that the manifests give their pods, those on `node` if given."""
     workload = podspec.workload(manifests)
     account = {
         "apiVersion": "v1",
@@ -127,7 +129,7 @@ def account_kubeconfig(control_plane: ControlPlane, manifests: Sequence[Manifest
             "name": workload["spec"]["template"]["spec"]["serviceAccountName"],
         },
     }
-    token = control_plane.api.token(account, seconds=TOKEN_S)
+    token = control_plane.api.token(account, seconds=TOKEN_S, bound_to=node)
     content = kubeconfig_text(control_plane.server, control_plane.authority.certificate, {"token": token})
     write_private(path, content.encode())
     return path

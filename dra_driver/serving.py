@@ -1,0 +1,76 @@
+"""The driver at work: the kubelet served, the slices kept, the node checked again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dra_driver.answers import Answers
+from dra_driver.assemble import NodeSide
+from dra_driver.errors import DeviceError
+from dra_driver.plugin.calls import ClaimCalls
+from dra_driver.plugin.claims import ApiClaims, OurNode
+from dra_driver.plugin.plugin import Plugin, PluginSettings
+from dra_driver.plugin.ports import DeviceHealth
+from dra_driver.plugin.sockets import SocketPaths
+from dra_driver.prepare.model import ClaimRef
+from dra_driver.publish.names import DRIVER_NAME, pool_name
+from dra_driver.publish.slices import resource_slices
+from dra_driver.settings import Settings
+from dra_driver.slices.controller import SliceController
+from kube.client import ApiClient
+from kube.running import Tasks
+
+log = logging.getLogger(__name__)
+
+
+class NoHealth:
+    def devices(self) -> Sequence[DeviceHealth]:
+        return ()
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+
+class Unheard:
+    def refused(self, claim: ClaimRef, fault: DeviceError) -> None: ...
+
+    def answered(self, method: str, seconds: float, *, claims: int, refused: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One run, from the moment when the GPUs are known."""
+
+    settings: Settings
+    client: ApiClient
+    answers: Answers
+    side: NodeSide
+    began_s: float
+    """Of the process, by the monotonic clock."""
+
+    async def run(self, tasks: Tasks, ended: asyncio.Task[None]) -> None:
+        """Serve and publish until `ended`. Raises SocketError where another instance serves."""
+        settings, answers = self.settings, self.answers
+        ours = OurNode(driver=DRIVER_NAME, pool=pool_name(DRIVER_NAME, settings.node), node=settings.node)
+        calls = ClaimCalls(ours=ours, preparer=self.side.state, claims=ApiClaims(self.client), reporter=Unheard())
+        paths = SocketPaths.of(settings.roots, DRIVER_NAME, settings.pod_uid)
+        async with Plugin(PluginSettings(driver=DRIVER_NAME, paths=paths), calls, NoHealth()) as plugin:
+            controller = SliceController(self.client, settings.node, registered=plugin.registered)
+            node = self.side.inspection.node()
+            controller.want(lambda features: resource_slices(node, features=features))
+            answers.plugin, answers.controller = plugin, controller
+            tasks.start("registration", plugin.failed())
+            tasks.start("slices", controller.run())
+            tasks.start("readiness", self._tell_ready(controller))
+            await ended
+            tasks.stop()
+            answers.plugin = answers.controller = None
+
+    async def _tell_ready(self, controller: SliceController) -> None:
+        await controller.published.wait()
+        log.info("ready after_s=%.2f", time.monotonic() - self.began_s)
+        await asyncio.Event().wait()
