@@ -103,12 +103,11 @@ class Journal:
             os.unlink(_name(uid) + _UNFINISHED, dir_fd=self._handle)
 
     def quarantine(self, uid: str) -> Path:
-        """Set the file of a claim aside for people to look at, and return where it is."""
+        """Keep the file of a claim for people to look at, and return where. It stays in its place until replaced."""
         taken = {path.name for path in self._quarantine_folder.iterdir()}
         target = next(name for number in range(len(taken) + 1) if (name := f"{uid}.{number}{_SUFFIX}") not in taken)
         with _disk(f"set the record of claim {uid} aside"), suppress(FileNotFoundError):
-            os.replace(_name(uid), self._quarantine_folder / target, src_dir_fd=self._handle)
-            os.fsync(self._handle)
+            os.link(_name(uid), self._quarantine_folder / target, src_dir_fd=self._handle, follow_symlinks=False)
         return self._quarantine_folder / target
 
     def _names(self, suffix: str) -> list[str]:
