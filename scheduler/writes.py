@@ -13,12 +13,15 @@ from typing import Any
 
 from kube.client import ApiClient
 from kube.decoding import decoder
+from kube.events import About, Events
 from kube.kinds import CLAIMS, LEASES, PODS
 from kube.objects import Lease, Pod, ResourceClaim
 from kube.transport import within
-from scheduler.events import Events
 from scheduler.settings import LeaseName
 from scheduler.view import FINALIZER
+
+REPORTER = "dovetail-scheduler"
+"""Who tells, in events."""
 
 
 class ApiWrites:
@@ -26,7 +29,7 @@ class ApiWrites:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
-        self._events = Events(client, clock=time.monotonic, instance=socket.gethostname())
+        self._events = Events(client, reporter=REPORTER, clock=time.monotonic, instance=socket.gethostname())
 
     async def read_claim(self, namespace: str, name: str, *, timeout_s: float) -> ResourceClaim:
         """Return a claim as it is now."""
@@ -96,7 +99,7 @@ class ApiWrites:
 
     async def event(self, pod: Pod, reason: str, text: str, *, timeout_s: float) -> None:
         """Tell the pod's owner; an event that cannot be written is logged."""
-        await self._events.warn(pod, reason, text, timeout_s=timeout_s)
+        await self._events.warn(About.of(PODS, pod.metadata), reason, text, timeout_s=timeout_s)
 
     async def _patch(
         self, claim: ResourceClaim, metadata: Mapping[str, Any], status: Mapping[str, Any] | None, timeout_s: float

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 
-import msgspec
 import pytest
 
 from dra_driver.publish import DRIVER_NAME
 from kube.access import Access
 from kube.client import ApiClient
+from kube.events import MAX_TEXT, About, EventLimits, Events
 from kube.kinds import PODS
-from kube.objects import Pod
 from sandbox import objects
 from sandbox.controlplane import ControlPlane
 from sandbox.objects import Manifest
 from sandbox.testbed import Testbed
 from sandbox.waiting import NotYet, wait_for
-from scheduler.events import MAX_TEXT, REPORTER, EventLimits, Events
 from scheduler.janitor import BARE
+from scheduler.writes import REPORTER
 from tests.manifests.fixtures import on_server
 from tests.scheduler.harness import NAME, OurScheduler, add_gpu_nodes
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.cluster
 MACHINE = "hgx-h100-8"
 NOBODYS = "nobodys"
 """A node without kubelet and without GPUs: what is bound there stays pending."""
-LIMITS = EventLimits(repeat_s=10, same_s=100, per_pod=3)
+LIMITS = EventLimits(repeat_s=10, same_s=100, per_object=3)
 
 
 class Time:
@@ -47,7 +47,7 @@ def events_of(testbed: Testbed, pod: Manifest) -> list[Manifest]:
     return testbed.api.list("v1", "Event", testbed.namespace, field_selector=about)
 
 
-def told(testbed: Testbed, tell: Callable[[Events, Pod, Time], Awaitable[None]]) -> list[Manifest]:
+def told(testbed: Testbed, tell: Callable[[Events, About, Time], Awaitable[None]]) -> list[Manifest]:
     """Let someone tell of a pod, and return its events."""
     stored = testbed.api.create(objects.pod(testbed.namespace, "p", scheduler="nobody"))
 
@@ -55,14 +55,15 @@ def told(testbed: Testbed, tell: Callable[[Events, Pod, Time], Awaitable[None]])
         async with ApiClient(Access(testbed.control_plane.kubeconfig)) as client:
             clock = Time()
             pod = await client.get(PODS, testbed.namespace, "p")
-            await tell(Events(client, clock=clock, instance="test", limits=LIMITS), pod, clock)
+            events = Events(client, reporter=REPORTER, clock=clock, instance="test", limits=LIMITS)
+            await tell(events, About.of(PODS, pod.metadata), clock)
 
     asyncio.run(go())
     return events_of(testbed, stored)
 
 
 def test_what_is_told_again_is_counted_and_what_is_new_is_an_event(testbed: Testbed) -> None:
-    async def tell(events: Events, pod: Pod, clock: Time) -> None:
+    async def tell(events: Events, pod: About, clock: Time) -> None:
         for clock.now in (0, 1, 2, 11, 12, 25, 500):
             await events.warn(pod, "Reason", "text", timeout_s=5)
         await events.warn(pod, "Reason", "other", timeout_s=5)
@@ -72,18 +73,18 @@ def test_what_is_told_again_is_counted_and_what_is_new_is_an_event(testbed: Test
 
 
 def test_no_pod_gets_more_than_some_events_and_no_text_is_too_long(testbed: Testbed) -> None:
-    async def tell(events: Events, pod: Pod, _: Time) -> None:
+    async def tell(events: Events, pod: About, _: Time) -> None:
         for at in range(20):
             await events.warn(pod, "Reason", f"{at}" + "\N{EURO SIGN}" * MAX_TEXT, timeout_s=5)
 
     found = told(testbed, tell)
-    assert len(found) == LIMITS.per_pod
+    assert len(found) == LIMITS.per_object
     assert {event["source"]["component"] for event in found} == {REPORTER}
     assert all(event["message"].endswith("\N{EURO SIGN}...") for event in found)
 
 
 def test_an_event_that_the_api_server_forgot_is_made_again(testbed: Testbed) -> None:
-    async def tell(events: Events, pod: Pod, clock: Time) -> None:
+    async def tell(events: Events, pod: About, clock: Time) -> None:
         await events.warn(pod, "Reason", "text", timeout_s=5)
         testbed.api.delete_all("v1", "Event", testbed.namespace)
         clock.now = 50
@@ -93,10 +94,9 @@ def test_an_event_that_the_api_server_forgot_is_made_again(testbed: Testbed) -> 
 
 
 def test_an_event_that_cannot_be_written_stops_nothing(testbed: Testbed, caplog: pytest.LogCaptureFixture) -> None:
-    async def tell(events: Events, pod: Pod, _: Time) -> None:
+    async def tell(events: Events, pod: About, _: Time) -> None:
         await events.warn(pod, "Reason", "too late", timeout_s=1e-6)
-        nowhere = msgspec.structs.replace(pod.metadata, namespace="nowhere")
-        await events.warn(msgspec.structs.replace(pod, metadata=nowhere), "Reason", "no such namespace", timeout_s=5)
+        await events.warn(replace(pod, namespace="nowhere"), "Reason", "no such namespace", timeout_s=5)
 
     told(testbed, tell)
     assert "reason=Reason: no answer in time" in caplog.text
