@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from packing.model import LEAST_GBPS, MOST_GBPS, LinkWish
+from topology.wishes import LEAST_GBPS, MOST_GBPS, LinkWish
 
 CONFIG_DRIVER = "gpu.dovetail.dev"
 """Driver whose opaque configuration may hold a link wish."""

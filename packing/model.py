@@ -7,14 +7,16 @@ Frozen values in, frozen values out; names live here, dense indices in `packing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NewType
 
 from topology.errors import InvalidInputError
 from topology.mig import MigGeometry
 from topology.modes import MigMode as MigMode  # noqa: PLC0414 - callers of the core take it from here
 from topology.modes import Sharing as Sharing  # noqa: PLC0414
-from topology.quality import SetQuality
+from topology.setquality import SetQuality
+from topology.wishes import LEAST_GBPS as LEAST_GBPS  # noqa: PLC0414
+from topology.wishes import MOST_GBPS as MOST_GBPS  # noqa: PLC0414
+from topology.wishes import LinkWish as LinkWish  # noqa: PLC0414
 
 NodeName = NewType("NodeName", str)
 ClaimId = NewType("ClaimId", str)
@@ -26,17 +28,6 @@ WHOLE_MILLI = 1000
 
 MAX_AMOUNT = 10**12
 """Most millicores or MiB of one thing, a million times what any machine has: sums of scores stay within 64 bits."""
-LEAST_GBPS = 0.001
-"""Set quality is kept in whole MB/s."""
-MOST_GBPS = 10**6
-
-
-class LinkWish(StrEnum):
-    """How much a request for several GPUs cares for the links between them."""
-
-    NONE = "none"
-    PREFER = "prefer"
-    REQUIRE = "require"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ NVLink never makes a set worse than the PCIe it also has, so adding a link never
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -24,24 +23,11 @@ from topology.locality import set_locality
 from topology.machine import Machine
 from topology.rates import nvlink_counts, nvlink_mbps, pcie_mbps
 from topology.rings import has_ring, least_pair, sizes, widest_ring
-
-Int64 = NDArray[np.int64]
+from topology.setquality import Int64
+from topology.setquality import SetQuality as SetQuality  # noqa: PLC0414 - made here, taken from here
 
 MAX_COUNTED_RINGS = 8
 """Largest set whose disjoint rings are counted; the number of candidate rings grows with (k-1)!."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SetQuality:
-    """Quality of every GPU set of one machine. Arrays are read-only and indexed by set mask (bit i = GPU i)."""
-
-    gpu_count: int
-    quality_mbps: Int64
-    """[2**n] Q in MB/s; 0 for sets of fewer than two GPUs."""
-    nvlink: NDArray[np.uint8]
-    """[2**n] 1 where NVLink alone joins the set; 0 for fewer than two GPUs, which have nothing to join."""
-    locality: Int64
-    """[2**n] tie-break below Q, higher is better; compare sets of equal size only."""
 
 
 @lru_cache(maxsize=256)

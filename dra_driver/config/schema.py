@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from dra_driver.config.model import Interval, Strategy
 from kube.linkwish import API_VERSION, Link
-from packing.model import LinkWish
+from topology.wishes import LinkWish
 
 SIZE = r"^([1-9][0-9]{0,5}(\.[0-9]{1,3})?(Mi|Gi|Ti|G|T)|[1-9][0-9]{1,5}(\.[0-9]{1,3})?M)(?![\s\S])"
 """Quantities of memory of at least 1 MiB, such as 512Mi, 1.5Gi, 10G. Not `$`: Python lets a line end follow."""
