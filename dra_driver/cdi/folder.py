@@ -107,12 +107,14 @@ class CdiFolder:
 
     def discard_unfinished(self) -> int:
         """Remove what crashes have left of writes, and return how many. Asked once, at the start."""
+        removed = 0
         with self._opened("clean") as folder:
-            names = [name for name in _names(folder) if _is_unfinished(name)]
-            for name in names:
+            for name in filter(_is_unfinished, _names(folder)):
+                # A folder of that name is none of ours; a write that it is in the way of says so.
                 with suppress(FileNotFoundError, IsADirectoryError):
                     os.unlink(name, dir_fd=folder)
-        return len(names)
+                    removed += 1
+        return removed
 
     def _put(self, folder: int, name: str, content: bytes) -> None:
         unfinished = _unfinished(name)
