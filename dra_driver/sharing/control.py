@@ -61,7 +61,7 @@ class NodeSharing:
         marker = self._markers.get(gpu_uuid)
         if marker is not None:
             self._undo(gpu_uuid, marker.wide)
-            self._markers.remove(gpu_uuid)
+        self._markers.remove(gpu_uuid)
 
     def is_applied(self, gpu_uuid: str, wide: GpuWide) -> bool:
         """Whether the GPU is so. Nothing can read a time slice: of that, what was set in this boot is believed."""

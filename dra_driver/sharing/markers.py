@@ -15,6 +15,7 @@ from dra_driver.prepare.effects import GpuWide
 
 _UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,79}")
 _SUFFIX = ".json"
+_UNFINISHED = ".part"
 ANYTHING = GpuWide(Strategy.MPS, Interval.LONG)
 """What a marker stands for that cannot be read: all that there is may have been set."""
 
@@ -46,7 +47,7 @@ class Markers:
     def put(self, uuid: str, marker: Marker) -> None:
         """Write the marker of a GPU through to the disk."""
         path = self._path(uuid)
-        unfinished = path.with_suffix(".part")
+        unfinished = path.with_suffix(_UNFINISHED)
         try:
             self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -60,17 +61,18 @@ class Markers:
             raise _disk(path, fault) from fault
 
     def remove(self, uuid: str) -> None:
-        """Remove the marker of a GPU."""
+        """Remove the marker of a GPU, and what a crash left of writing it."""
         path = self._path(uuid)
         try:
+            path.with_suffix(_UNFINISHED).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
         except OSError as fault:
             raise _disk(path, fault) from fault
 
     def uuids(self) -> Sequence[str]:
-        """Return the GPUs that have a marker."""
+        """Return the GPUs that have a marker, or a begun one."""
         try:
-            return sorted(path.stem for path in self._folder.iterdir() if path.suffix == _SUFFIX)
+            return sorted({path.stem for path in self._folder.iterdir() if path.suffix in (_SUFFIX, _UNFINISHED)})
         except FileNotFoundError:
             return ()
         except OSError as fault:
