@@ -16,6 +16,7 @@ import typer
 import dovetail
 from dovetail.bench_cmd import bench_app
 from dovetail.bench_scale_cmd import scale
+from dovetail.config_cmd import config_app
 from dovetail.driver_cmd import HELP as DRIVER_HELP
 from dovetail.driver_cmd import driver
 from dovetail.explain_pod_cmd import explain_pod
@@ -52,6 +53,7 @@ explain_app.callback()(explain)
 explain_app.command("pod")(explain_pod)
 app.add_typer(explain_app, name="explain")
 app.add_typer(bench_app, name="bench")
+app.add_typer(config_app, name="config")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(topology_app, name="topology")
 app.add_typer(mig_app, name="mig")
