@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dra_driver.inventory import MIB, Gpu, NodeGpus
 from topology.catalog import mig_for_product
 from topology.facts import LinkKind, Machine
-from topology.modes import MigMode, Sharing
+from topology.modes import MigMode, Sharing, ways_to_share
 from topology.nics import nearest_nics
 
 DRIVER_VERSION = "580.105.08"
@@ -72,7 +72,7 @@ def _gpu(
         fabric=machine.fabric,
         mig=mig,
         mig_mode=mig_mode if mig is not None else MigMode.DISABLED,
-        sharing=sharing,
+        sharing=ways_to_share(sharing, facts.compute_capability),
     )
 
 

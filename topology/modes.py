@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+
+MPS_LIMITS_SINCE = (7, 0)
+"""Compute capability from which on MPS keeps the memory of its clients apart (CUDA MPS guide: Volta)."""
 
 
 class Sharing(StrEnum):
@@ -18,3 +22,9 @@ class MigMode(StrEnum):
     DISABLED = "disabled"
     ENABLED = "enabled"
     DYNAMIC = "dynamic"
+
+
+def ways_to_share(wanted: Sequence[Sharing], compute_capability: str) -> tuple[Sharing, ...]:
+    """Return those of `wanted` that keep what they promise on a GPU of this compute capability (empty: unknown)."""
+    capability = tuple(map(int, compute_capability.split("."))) if compute_capability else MPS_LIMITS_SINCE
+    return tuple(way for way in wanted if way is not Sharing.MPS or capability >= MPS_LIMITS_SINCE)

@@ -22,10 +22,8 @@ from dra_driver.nvml.api import (
 from dra_driver.policy import MigPolicy
 from dra_driver.roots import Roots
 from topology.mig import MigGeometry
-from topology.modes import Sharing
+from topology.modes import Sharing, ways_to_share
 
-_MPS_LIMITS_SINCE = (7, 0)
-"""Compute capability from which on MPS keeps its clients' memory apart (CUDA MPS guide: Volta)."""
 _FARTHEST = "SYS"
 
 
@@ -131,7 +129,8 @@ def _gpu(nvml: Nvml, reading: GpuReading, around: _Surroundings) -> tuple[Gpu | 
         mig=parts.geometry,
         mig_mode=parts.mode,
         instances=instances,
-        sharing=_sharing(reading, around.sharing),
+        # A guest of vGPU cannot set anything up.
+        sharing=() if reading.virtual else ways_to_share(around.sharing, reading.cuda_compute_capability),
     )
     return gpu, notes
 
@@ -156,12 +155,3 @@ def _levels(reading: GpuReading, present: frozenset[int]) -> tuple[str, ...]:
     """Return the distances; none where that to any GPU is unknown. What is not there is as far away as can be."""
     levels = tuple(level or ("" if peer in present else _FARTHEST) for peer, level in enumerate(reading.pcie_levels))
     return levels if all(levels) else ()
-
-
-def _sharing(reading: GpuReading, wanted: tuple[Sharing, ...]) -> tuple[Sharing, ...]:
-    """Return the ways of sharing that keep what they promise on this GPU; a guest of vGPU cannot be set up at all."""
-    if reading.virtual:
-        return ()
-    capability = tuple(map(int, reading.cuda_compute_capability.split("."))) if reading.cuda_compute_capability else ()
-    too_old = bool(capability) and capability < _MPS_LIMITS_SINCE
-    return tuple(way for way in wanted if not (way is Sharing.MPS and too_old))
