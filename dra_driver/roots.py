@@ -48,9 +48,8 @@ class Roots:
                 )
 
     def on_host(self, path: Path) -> Path:
-        """Return the path by which the host knows what we see at `path`."""
-        return Path("/") / path.relative_to(self.host_prefix)
+        """Return the path by which the host knows what we see at `path`.
 
-    def in_driver(self, path: Path) -> Path:
-        """Return the path that a file below the driver root has for programs whose root is the driver root."""
-        return Path("/") / path.relative_to(self.driver_root)
+        What is not below the host prefix is mounted at its own path, as the kubelet's folders and ours are.
+        """
+        return Path("/") / path.relative_to(self.host_prefix) if path.is_relative_to(self.host_prefix) else path

@@ -100,8 +100,9 @@ class ClaimFiles:
 
     def _device_edits(self, device: DeviceIntent, made: Made) -> Edits:
         more = self._more(device)
+        ours = self._roots.on_host(self._roots.state)
         for mount in more.mounts:
-            if not Path(mount.host_path).is_relative_to(self._roots.state):
+            if not Path(mount.host_path).is_relative_to(ours):
                 raise CdiContentError(f"device {device.device}: mounts {mount.host_path}, which is not our own")
         variable = "DOVETAIL_DEVICE_" + device.device.upper().replace("-", "_")
         own = Edits(

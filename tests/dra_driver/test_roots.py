@@ -26,8 +26,13 @@ def test_what_is_given_to_containers_must_have_a_path_on_the_host(name: str) -> 
 def test_the_host_knows_files_by_the_path_below_the_prefix() -> None:
     roots = Roots(host_prefix=Path("/host"), driver_root=Path("/host/run/nvidia/driver"), dev_root=Path("/host"))
     assert roots.on_host(roots.driver_root / "usr/bin/nvidia-smi") == Path("/run/nvidia/driver/usr/bin/nvidia-smi")
-    assert roots.in_driver(roots.driver_root / "usr/bin/nvidia-smi") == Path("/usr/bin/nvidia-smi")
     assert roots.on_host(roots.dev_root / "dev/nvidia0") == Path("/dev/nvidia0")
+
+
+def test_our_own_folders_are_mounted_at_their_own_paths() -> None:
+    """The kubelet and we speak of one path: the socket's, and those of the folders that we mount into containers."""
+    roots = Roots(host_prefix=Path("/host"), driver_root=Path("/host"), dev_root=Path("/host"))
+    assert roots.on_host(roots.state / "mps") == roots.state / "mps"
 
 
 def test_on_the_host_itself_paths_are_the_same() -> None:
