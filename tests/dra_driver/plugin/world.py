@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
 import pytest
 
 from dra_driver.errors import CancelledError, DeviceError, HeldError
+from dra_driver.plugin.caller import RpcCaller
 from dra_driver.plugin.calls import ClaimCalls
 from dra_driver.plugin.claims import OurNode
 from dra_driver.plugin.plugin import Plugin, PluginSettings
@@ -41,8 +42,12 @@ from kube.objects import (
 )
 from tests.dra_driver.kubelet import PATIENCE_S, V1, V1BETA1, Api, FakeKubelet, Pod, Timers
 
+T = TypeVar("T")
+
 NODE = "node-1"
 POOL = pool_name(DRIVER_NAME, NODE)
+FOREVER = RpcCaller(None)
+"""Who waits as long as it takes."""
 OURS = OurNode(driver=DRIVER_NAME, pool=POOL, node=NODE)
 
 
@@ -273,6 +278,21 @@ def new_world(api_of_kubelet: Api = V1) -> Iterator[World]:
     finally:
         world.node.release()
         shutil.rmtree(root)
+
+
+def played(story: Callable[[World, ClaimCalls], Awaitable[T]]) -> T:
+    """Play a story about the plugin's calls, without gRPC and kubelet."""
+
+    async def play(world: World) -> T:
+        return await story(world, world.calls())
+
+    with new_world() as world:
+        return asyncio.run(asyncio.wait_for(play(world), 4 * PATIENCE_S))
+
+
+def ref(world: World, claim: str, **changes: str) -> ClaimRef:
+    """Name a claim as the kubelet does."""
+    return ClaimRef(**({"namespace": "default", "name": claim, "uid": world.uid(claim)} | changes))
 
 
 Scenario = Callable[[World], Awaitable[None]]
