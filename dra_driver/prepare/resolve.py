@@ -12,6 +12,7 @@ from dra_driver.prepare.model import NO_SETTINGS, ClaimRef, DeviceIntent, MigTar
 from dra_driver.publish.attributes import COMPUTE, WHOLE_MILLI
 from dra_driver.publish.counters import MEMORY
 from dra_driver.publish.names import DRIVER_NAME, gpu_name, partition_name, pool_name, share_name
+from dra_driver.sharing.rules import check, check_together, strategy_of
 from kube.objects import ResourceClaim
 from kube.objects_base import Quantity
 from kube.objects_claims import DeviceAllocationConfiguration, DeviceRequestAllocationResult
@@ -26,8 +27,6 @@ SettingsFor = Callable[[Sequence[DeviceAllocationConfiguration], str], Settings]
 
 Target = MigTarget | Sharing | None
 """A part of a GPU: one placement, the shares of one kind; None: the whole GPU."""
-
-_STRATEGY = {Sharing.TIME_SLICING: Strategy.TIME_SLICING, Sharing.MPS: Strategy.MPS}
 
 
 def claim_ref(claim: ResourceClaim) -> ClaimRef:
@@ -50,6 +49,7 @@ def intents(
             found.append(_intent(result, node, known, settings, driver))
     if not found:
         raise PermanentError(f"claim {claim.metadata.full_name} was given no device of driver {driver}")
+    check_together(found)
     return tuple(found)
 
 
@@ -63,13 +63,12 @@ def is_allocation_of(claim: ResourceClaim, devices: Sequence[DeviceIntent], driv
 
 def gpu_wide(intent: DeviceIntent) -> GpuWide | None:
     """Return what a device sets for all users of its GPU; None where nothing."""
-    settings = intent.settings
     if intent.admin or intent.mig is not None:
         return None
-    strategy = settings.strategy if intent.share is None else _STRATEGY[intent.share.sharing]
+    strategy = strategy_of(intent)
     if strategy is Strategy.DEFAULT:
         return None
-    return GpuWide(strategy, settings.interval) if strategy is Strategy.TIME_SLICING else GpuWide(strategy)
+    return GpuWide(strategy, intent.settings.interval) if strategy is Strategy.TIME_SLICING else GpuWide(strategy)
 
 
 def targets(gpu: Gpu) -> Mapping[str, Target]:
@@ -109,7 +108,7 @@ def _intent(
         admin=result.admin_access,
         settings=settings,
     )
-    _check_settings(intent, where)
+    check(intent, gpu)
     return intent
 
 
@@ -138,16 +137,3 @@ def _amount(quantity: Quantity, where: str) -> int:
     if amount < 0:
         raise PermanentError(f"{where}: consumed capacity {quantity} is negative")
     return -(-amount // NANO)
-
-
-def _check_settings(intent: DeviceIntent, where: str) -> None:
-    strategy = intent.settings.strategy
-    if strategy is Strategy.DEFAULT:
-        return
-    if intent.mig is not None:
-        raise PermanentError(f"{where}: a MIG device takes no sharing settings, has {strategy}; remove them")
-    if intent.share is not None and strategy is not _STRATEGY[intent.share.sharing]:
-        raise PermanentError(
-            f"{where}: strategy {strategy} is not that of its share, {intent.share.sharing}; remove the strategy,"
-            " or ask for a device of the other kind"
-        )

@@ -72,7 +72,8 @@ class Markers:
     def uuids(self) -> Sequence[str]:
         """Return the GPUs that have a marker, or a begun one."""
         try:
-            return sorted({path.stem for path in self._folder.iterdir() if path.suffix in (_SUFFIX, _UNFINISHED)})
+            names = {path.stem for path in self._folder.iterdir() if path.suffix in (_SUFFIX, _UNFINISHED)}
+            return sorted(filter(_UUID.fullmatch, names))
         except FileNotFoundError:
             return ()
         except OSError as fault:
