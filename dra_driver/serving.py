@@ -14,6 +14,7 @@ from dra_driver.errors import DeviceError
 from dra_driver.plugin.calls import ClaimCalls
 from dra_driver.plugin.claims import ApiClaims, OurNode
 from dra_driver.plugin.plugin import Plugin, PluginSettings
+from dra_driver.plugin.podresources import PodResources
 from dra_driver.plugin.ports import DeviceHealth
 from dra_driver.plugin.sockets import SocketPaths
 from dra_driver.prepare.model import ClaimRef
@@ -21,6 +22,7 @@ from dra_driver.publish.names import DRIVER_NAME, pool_name
 from dra_driver.publish.slices import resource_slices
 from dra_driver.settings import Settings
 from dra_driver.slices.controller import SliceController
+from dra_driver.tending import Tending
 from kube.client import ApiClient
 from kube.running import Tasks
 
@@ -56,7 +58,10 @@ class Serving:
         """Serve and publish until `ended`. Raises SocketError where another instance serves."""
         settings, answers = self.settings, self.answers
         ours = OurNode(driver=DRIVER_NAME, pool=pool_name(DRIVER_NAME, settings.node), node=settings.node)
-        calls = ClaimCalls(ours=ours, preparer=self.side.state, claims=ApiClaims(self.client), reporter=Unheard())
+        claims = ApiClaims(self.client)
+        calls = ClaimCalls(ours=ours, preparer=self.side.state, claims=claims, reporter=Unheard())
+        tending = Tending(self.side.state, claims, PodResources.of(settings.roots.kubelet, DRIVER_NAME), lambda _: None)
+        await tending.begin()
         paths = SocketPaths.of(settings.roots, DRIVER_NAME, settings.pod_uid)
         async with Plugin(PluginSettings(driver=DRIVER_NAME, paths=paths), calls, NoHealth()) as plugin:
             controller = SliceController(self.client, settings.node, registered=plugin.registered)
@@ -65,6 +70,7 @@ class Serving:
             answers.plugin, answers.controller = plugin, controller
             tasks.start("registration", plugin.failed())
             tasks.start("slices", controller.run())
+            tasks.start("sentinel", tending.run())
             tasks.start("readiness", self._tell_ready(controller))
             await ended
             tasks.stop()
