@@ -95,7 +95,7 @@ class ClaimFiles:
             nodes=common_nodes(self._roots),
             mounts=self._driver_files.mounts(self._driver_version()),
         )
-        annotations = {CLAIM_ANNOTATION: str(record.claim), RECORD_ANNOTATION: codec.encode(record).decode()}
+        annotations = {CLAIM_ANNOTATION: str(record.claim), RECORD_ANNOTATION: _copy_of(record)}
         return encode(spec_for([CdiDevice(name=each, edits=devices[each]) for each in devices], common, annotations))
 
     def _device_edits(self, device: DeviceIntent, made: Made) -> Edits:
@@ -110,6 +110,13 @@ class ClaimFiles:
             nodes=device_nodes(self._roots, device, made, self._pci_address(device.gpu_uuid)),
         )
         return own + more
+
+
+def _copy_of(record: Record) -> str:
+    try:
+        return codec.encode(record).decode()
+    except UnicodeEncodeError as fault:
+        raise CdiContentError(f"claim {record.claim.uid}: a name in it is no text: {fault.reason}") from fault
 
 
 def _copy_in(content: bytes, uid: str) -> Record | None:
