@@ -1,13 +1,11 @@
-"""A node to prepare claims on: a twin under the real binding, the real journal and locks; and claims as the API has them.
+"""A node to prepare claims on: a twin under the real binding, the real journal and locks; and claims as in the API.
 
-CDI files go through the real folder writer. What is in them, and how sharing is set, is tested where it is built; here
-both keep their state in files, as the real ones do, so that a killed process leaves what it had done.
+Sharing is the real one, with strategies that need no program. CDI files go through the real folder writer; what is in
+them is tested where it is built.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +16,17 @@ from typing import Any
 import msgspec
 
 from dra_driver.cdi.folder import CdiFolder
-from dra_driver.config.model import Settings
 from dra_driver.inventory import NodeGpus
 from dra_driver.nvml.api import Nvml
 from dra_driver.nvml.binding import PynvmlNvml
 from dra_driver.prepare import codec
 from dra_driver.prepare.act import Effects
-from dra_driver.prepare.effects import GpuWide
 from dra_driver.prepare.journal import Journal
 from dra_driver.prepare.locks import Locks
-from dra_driver.prepare.model import DeviceIntent, Record
+from dra_driver.prepare.model import Record
 from dra_driver.prepare.state import DeviceState
+from dra_driver.roots import Roots
+from dra_driver.sharing.control import NodeSharing
 from dra_driver.simulated import simulated_gpus
 from kube.objects import ResourceClaim
 from topology.catalog import machine as machine_named
@@ -77,31 +75,6 @@ class FileCdi:
             return None
 
 
-class FileSharing:
-    """One file a GPU says how it is shared."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-
-    def apply(self, gpu_uuid: str, wide: GpuWide) -> None:
-        path = self._folder / gpu_uuid
-        beside = f"{path}.new"
-        Path(beside).write_bytes(msgspec.json.encode(wide))
-        os.replace(beside, path)
-
-    def release(self, gpu_uuid: str) -> None:
-        for name in (gpu_uuid, f"{gpu_uuid}.new"):
-            (self._folder / name).unlink(missing_ok=True)
-
-    def is_applied(self, gpu_uuid: str, wide: GpuWide) -> bool:
-        path = self._folder / gpu_uuid
-        return path.exists() and path.read_bytes() == msgspec.json.encode(wide)
-
-    def leftovers(self) -> Sequence[str]:
-        return sorted({path.name.removesuffix(".new") for path in self._folder.iterdir()})
-
-
 @dataclass
 class Site:
     """A node, and the folders of its driver; `start` is a start of the driver."""
@@ -121,7 +94,7 @@ class Site:
         effects = Effects(
             nvml=self.nvml,
             cdi=FileCdi(self.folder / "cdi"),
-            sharing=FileSharing(self.folder / "sharing"),
+            sharing=NodeSharing(self.nvml, Roots(state=self.state), self.boot_id),
             journal=Journal(self.state),
         )
         given: dict[str, Any] = {
@@ -154,18 +127,30 @@ class Site:
 
     def files(self) -> list[str]:
         """Every file of the driver but locks, relative to its folder."""
-        roots = [self.folder / "state/claims", self.folder / "cdi", self.folder / "sharing"]
-        return sorted(str(path.relative_to(self.folder)) for root in roots for path in root.rglob("*"))
+        roots = [self.folder / "state/claims", self.folder / "cdi", self.folder / "state/sharing"]
+        return sorted(
+            str(path.relative_to(self.folder)) for root in roots for path in root.rglob("*") if path.is_file()
+        )
 
 
 @contextmanager
 def site(folder: Path, machine: str = H100, mode: MigMode = MigMode.DYNAMIC, **twin: Any) -> Iterator[Site]:
     """A node that is such a machine; with MIG fixed on where `mode` says so."""
-    made = Twin.create(folder / "twin", machine, node=NODE, mig_enabled=mode is MigMode.ENABLED, **twin)
-    with made.install():
+    Twin.create(folder / "twin", machine, node=NODE, mig_enabled=mode is MigMode.ENABLED, **twin)
+    with again(folder, simulated_gpus(machine_named(machine), NODE, mig_mode=mode)) as there:
+        yield there
+
+
+@contextmanager
+def again(folder: Path, gpus: NodeGpus, boot_id: str = BOOT) -> Iterator[Site]:
+    """The node that `site` left in a folder."""
+    twin = Twin.open(folder / "twin")
+    with twin.install():
         nvml = PynvmlNvml()
-        yield Site(folder, made, simulated_gpus(machine_named(machine), NODE, mig_mode=mode), nvml=nvml)
-        nvml.close()
+        try:
+            yield Site(folder, twin, gpus, boot_id, nvml)
+        finally:
+            nvml.close()
 
 
 def uid(name: str) -> str:

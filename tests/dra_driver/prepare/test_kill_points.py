@@ -1,0 +1,123 @@
+"""D1: wherever the driver is killed, one restart makes hardware, journal and CDI files agree, and nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from dra_driver.inventory import NodeGpus
+from dra_driver.prepare.effects import Patient
+from dra_driver.prepare.recover import recover
+from dra_driver.prepare.resolve import claim_ref
+from dra_driver.prepare.state import DeviceState
+from kube.objects import ResourceClaim
+from tests.dra_driver.prepare.kills import NEVER, dies, disagreements, reaping
+from tests.dra_driver.prepare.sites import again, claim, share, site
+
+Say = Callable[[str], None]
+Empty = tuple[Path, NodeGpus]
+"""The folder of a node on which nothing was prepared yet, and its GPUs."""
+PATIENT = Patient()
+
+CLAIMS = (
+    claim("two-parts", "gpu-0-mig-1g10gb-19-0", "gpu-0-mig-3g40gb-9-4"),
+    claim("part-and-share", "gpu-0-mig-1g10gb-19-1", share("gpu-1-time-slicing", 1)),
+    claim("exclusive", "gpu-2", "gpu-3", strategy="exclusive"),
+)
+ALL = {each.metadata.uid: each for each in CLAIMS}
+STORY = (("prepare", 0), ("prepare", 1), ("unprepare", 0), ("prepare", 2), ("unprepare", 1), ("unprepare", 2))
+
+
+def perform(state: DeviceState, verb: str, each: ResourceClaim) -> None:
+    if verb == "prepare":
+        state.prepare(each, PATIENT)
+    else:
+        state.unprepare(claim_ref(each), PATIENT)
+
+
+def tell(state: DeviceState, say: Say, story: tuple[tuple[str, int], ...] = STORY) -> None:
+    for at, (verb, number) in enumerate(story):
+        perform(state, verb, CLAIMS[number])
+        say(str(at))
+
+
+@pytest.fixture(scope="module")
+def empty(quick_root: Path) -> Empty:
+    folder = Path(tempfile.mkdtemp(dir=quick_root))
+    with site(folder) as made:
+        made.start()
+        return folder, made.gpus
+
+
+def effects_of(folder: Path, gpus: NodeGpus) -> int:
+    """How many effects the story has; it ends where it began."""
+    with again(folder, gpus) as node:
+        state = node.start()
+        with reaping(NEVER) as reaper:
+            tell(state, lambda _: None)
+        return reaper.count
+
+
+def prepared_after(story: tuple[tuple[str, int], ...]) -> set[str]:
+    now: set[str] = set()
+    for verb, number in story:
+        (now.add if verb == "prepare" else now.discard)(CLAIMS[number].metadata.uid)
+    return now
+
+
+def check_kill(folder: Path, gpus: NodeGpus, victim: int, again_victim: int = NEVER) -> bool:
+    """Kill the story, then perhaps recovery as well; whether recovery was killed."""
+    with again(folder, gpus) as node:
+        _, said = dies(lambda say: tell(node.start(), say), victim)
+        twice, _ = (
+            dies(lambda _: recover(node.start(), ALL) and None, again_victim) if again_victim < NEVER else (False, [])
+        )
+        state = node.start()
+        report = recover(state, ALL)
+        assert not report.faults
+        assert disagreements(node, state) == []
+        held, done = set(state.effects.journal.entries().records), len(said)
+        current = {CLAIMS[number].metadata.uid for _, number in STORY[done : done + 1]}
+        assert held - current == prepared_after(STORY[:done]) - current, "what was answered must stand"
+        before = node.hardware()
+        for verb, number in STORY[done:]:
+            perform(state, verb, CLAIMS[number])
+        assert disagreements(node, state) == []
+        assert held or before == node.hardware()
+        assert node.files() == []
+        return twice
+
+
+def test_d1_one_restart_suffices_wherever_the_driver_is_killed(empty: Empty, quick: Path) -> None:
+    folder, gpus = empty
+    total = effects_of(shutil.copytree(folder, quick / "counted"), gpus)
+    assert total > 140
+    for victim in range(1, total + 2):
+        check_kill(shutil.copytree(folder, quick / str(victim)), gpus, victim)
+
+
+def every_kill_of_recovery(empty: Empty, quick: Path, victims: Iterable[int]) -> int:
+    """Kill recovery at its every effect, after kills of the story at each of `victims`; how many there were."""
+    folder, gpus = empty
+    points = 0
+    for victim in victims:
+        second = 1
+        while check_kill(shutil.copytree(folder, quick / f"{victim}-{second}"), gpus, victim, second):
+            second += 1
+            points += 1
+    return points
+
+
+def test_d1_recovery_may_be_killed_as_well(empty: Empty, quick: Path) -> None:
+    points = every_kill_of_recovery(empty, quick, range(8, effects_of(empty[0], empty[1]), 30))
+    assert points > 45
+
+
+@pytest.mark.soak
+def test_d1_every_kill_of_recovery_after_every_kill(empty: Empty, quick: Path) -> None:
+    points = every_kill_of_recovery(empty, quick, range(1, effects_of(empty[0], empty[1]) + 1))
+    assert points > 2000
