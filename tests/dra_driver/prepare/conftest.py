@@ -32,7 +32,7 @@ def quick(quick_root: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def node(quick: Path) -> Iterator[Site]:
+def host(quick: Path) -> Iterator[Site]:
     """Eight H100 whose MIG the driver switches."""
     with site(quick) as made:
         yield made
