@@ -1,0 +1,201 @@
+"""The thread on a twin: XIDs, actions and lost GPUs are on the board in time, whatever NVML does meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dra_driver.health.board import STALE_S, HealthBoard
+from dra_driver.health.monitor import HealthMonitor, Watching
+from dra_driver.inventory import NodeGpus
+from dra_driver.plugin.ports import Health
+from dra_driver.publish.taints import Effect
+from dra_driver.simulated import simulated_gpus
+from sandbox.waiting import NotYet, wait_for
+from tests.dra_driver.twins import NODE, machine_below
+from topology.catalog import machine
+from twin import Twin
+from twin.codes import Code
+from twin.nvml.library import Library
+
+MACHINE = "hgx-h100-8"
+IN_TIME_S = 5.0
+"""From an XID to taint and stream."""
+QUICK = Watching(look_s=0.2, wait_s=0.1, settle_s=0.4, first_fault_s=0.01, most_fault_s=0.1)
+
+
+@dataclass
+class Counted:
+    xids: list[int] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def xid(self, number: int) -> None:
+        self.xids.append(number)
+
+    def failed(self, call: str) -> None:
+        self.failures.append(call)
+
+
+@dataclass
+class Rig:
+    twin: Twin
+    board: HealthBoard
+    node: NodeGpus
+    counted: Counted
+    library: Library
+    monitor: HealthMonitor
+    changes: list[float] = field(default_factory=list)
+
+    def health(self, device: str) -> Health:
+        return next(each.health for each in self.board.devices() if each.device == device)
+
+    def keys(self, device: str) -> list[str]:
+        return [f"{taint.key.rpartition('/')[2]}={taint.value}" for taint in self.board.taints().get(device, ())]
+
+    def until(self, what: str, true: Callable[[], bool], *, timeout_s: float = IN_TIME_S) -> None:
+        def look() -> bool | NotYet:
+            return true() or NotYet(f"taints of {sorted(self.board.taints())}")
+
+        wait_for(what, look, timeout_s=timeout_s)
+
+
+@contextmanager
+def rigged(folder: Path, *, watching: Watching = QUICK, **options: Any) -> Iterator[Rig]:
+    with machine_below(folder, MACHINE, **options) as (twin, nvml, library):
+        seen = {reading.uuid: reading for reading in nvml.gpus()}
+        node = simulated_gpus(machine(MACHINE), NODE)
+        assert [gpu.uuid for gpu in node.gpus] == list(seen)
+        board, counted = HealthBoard(), Counted()
+        monitor = HealthMonitor(nvml, board, watching=watching, counts=counted)
+        board.show(node)
+        rig = Rig(twin, board, node, counted, library, monitor)
+        board.subscribe(lambda: rig.changes.append(time.monotonic()))
+        with monitor:
+            rig.until("the first look", lambda: rig.health("gpu-0") is Health.HEALTHY)
+            yield rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with rigged(tmp_path) as made:
+        yield made
+
+
+def test_an_xid_is_a_taint_and_in_the_stream_within_five_seconds_with_the_times_of_a_real_driver(
+    tmp_path: Path,
+) -> None:
+    with rigged(tmp_path, watching=Watching()) as rig:
+        began = time.monotonic()
+        rig.twin.xid(2, 95, recovery_action=1)
+        rig.until("the taint", lambda: rig.keys("gpu-2") == ["recovery=gpu-reset", "xid=95"])
+        assert time.monotonic() - began < IN_TIME_S
+        assert rig.health("gpu-2") is Health.UNHEALTHY
+        told = next(each for each in rig.board.devices() if each.device == "gpu-2-mps")
+        assert "XID 95 (uncontained ECC error)" in told.message
+        assert told.health is Health.UNHEALTHY
+        assert {name.split("-")[1] for name in rig.board.taints()} == {"2"}
+        began = time.monotonic()
+        rig.twin.lose(3)
+        rig.until("the loss", lambda: rig.keys("gpu-3") == ["lost="])
+        assert time.monotonic() - began < IN_TIME_S
+
+
+def test_a_fault_goes_when_the_gpu_is_well_again(rig: Rig) -> None:
+    rig.twin.xid(1, 79, recovery_action=1)
+    rig.until("the taint", lambda: bool(rig.keys("gpu-1")))
+    rig.twin.recovery_action(1, 0)
+    rig.until("the end", lambda: not rig.board.taints())
+    assert rig.health("gpu-1") is Health.HEALTHY
+
+
+def test_a_gpu_that_falls_off_the_bus_is_lost_until_it_is_back_and_its_events_come_again(rig: Rig) -> None:
+    rig.twin.lose(4)
+    rig.until("the loss", lambda: rig.keys("gpu-4") == ["lost="])
+    assert rig.health("gpu-4-mig-1g10gb-19-0") is Health.UNHEALTHY
+    assert rig.health("gpu-5") is Health.HEALTHY
+    rig.twin.recover(4)
+    rig.until("its return", lambda: not rig.board.taints())
+    rig.twin.xid(4, 48, recovery_action=2)
+    rig.until("a new fault", lambda: "recovery=node-reboot" in rig.keys("gpu-4"))
+
+
+def test_a_tenants_own_xid_is_counted_and_nothing_else(rig: Rig) -> None:
+    changes = len(rig.changes)
+    for xid in (13, 31, 43, 45):
+        rig.twin.xid(0, xid)
+    rig.until("the count", lambda: rig.counted.xids == [13, 31, 43, 45])
+    assert len(rig.changes) == changes
+    assert rig.board.taints() == {}
+
+
+def test_without_recovery_actions_an_xid_of_a_mig_device_hits_that_part(tmp_path: Path) -> None:
+    with machine_below(tmp_path, MACHINE) as (twin, nvml, _):
+        node = simulated_gpus(machine(MACHINE), NODE)
+        uuid = node.gpus[0].uuid
+        nvml.gpus()
+        nvml.set_mig_mode(uuid, enabled=True)
+        profile = next(each for each in nvml.gpu_instance_profiles(uuid) if each.profile_id == 19)
+        instance = nvml.create_gpu_instance(uuid, profile.profile_id, 2)
+        made = nvml.create_compute_instance(uuid, instance)
+        board = HealthBoard()
+        board.show(node)
+        nvml.recovery_action = lambda uuid: None  # type: ignore[method-assign]  # as an older driver
+        with HealthMonitor(nvml, board, watching=QUICK):
+            wait_for("the first look", lambda: board.devices()[0].checked_at > 0 or NotYet("none"))
+            twin.xid(0, 48, mig_device=(instance, made.id))
+            wait_for("the taint", lambda: bool(board.taints()) or NotYet("none"), timeout_s=IN_TIME_S)
+            tainted = set(board.taints())
+            assert {name for name in tainted if "1g10gb-19" in name} == {"gpu-0-mig-1g10gb-19-2"}
+            assert "gpu-0" in tainted
+            nvml.destroy_compute_instance(uuid, instance, made.id)
+            nvml.destroy_gpu_instance(uuid, instance)
+            wait_for("the end", lambda: not board.taints() or NotYet("some"), timeout_s=IN_TIME_S)
+
+
+@pytest.mark.parametrize("code", [Code.UNKNOWN, Code.TIMEOUT, Code.NO_PERMISSION, Code.GPU_IS_LOST, Code.UNINITIALIZED])
+@pytest.mark.parametrize(
+    "function", ["nvmlEventSetWait", "nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlDeviceGetFieldValues"]
+)
+def test_the_thread_survives_every_fault_of_nvml(rig: Rig, function: str, code: Code) -> None:
+    """FI-10: each call fails a few times; events are seen after it."""
+    rig.twin.fault(function, code=code, times=5)
+    rig.twin.lose(7)
+    rig.until("the loss", lambda: rig.keys("gpu-7")[:1] == ["lost="])
+    rig.until("all its faults", lambda: rig.twin.state.faults[0].times == 0, timeout_s=10)
+    rig.twin.xid(6, 95, recovery_action=1)
+    rig.until("a later event", lambda: "recovery=gpu-reset" in rig.keys("gpu-6"), timeout_s=10)
+
+
+def test_a_call_that_hangs_makes_its_gpu_unknown_and_keeps_new_work_off(tmp_path: Path) -> None:
+    now = [1000.0]
+    with machine_below(tmp_path, MACHINE) as (twin, nvml, _):
+        nvml.gpus()
+        board = HealthBoard(wall=lambda: now[0])
+        board.show(simulated_gpus(machine(MACHINE), NODE))
+        with HealthMonitor(nvml, board, watching=QUICK, wall=lambda: now[0]):
+            wait_for("the first look", lambda: board.devices()[0].checked_at > 0 or NotYet("none"))
+            twin.fault("nvmlDeviceGetFieldValues", hang=True)
+            wait_for("the hang", lambda: twin.state.faults[0].times == 0 or NotYet("not called"))
+            now[0] += STALE_S + 1
+            taints = board.taints()
+            assert {taint.value for each in taints.values() for taint in each} == {"no-answer"}
+            assert {taint.effect for each in taints.values() for taint in each} == {Effect.NO_SCHEDULE}
+            twin.clear_faults()
+            wait_for("answers", lambda: not board.taints() or NotYet("some"), timeout_s=IN_TIME_S)
+
+
+def test_gpus_that_are_published_later_are_watched_too(tmp_path: Path) -> None:
+    with machine_below(tmp_path, MACHINE) as (twin, nvml, _):
+        nvml.gpus()
+        board = HealthBoard()
+        with HealthMonitor(nvml, board, watching=QUICK):
+            board.show(simulated_gpus(machine(MACHINE), NODE))
+            wait_for("a look", lambda: any(each.checked_at for each in board.devices()) or NotYet("none"))
+            twin.xid(0, 95, recovery_action=1)
+            wait_for("the taint", lambda: bool(board.taints()) or NotYet("none"), timeout_s=IN_TIME_S)
