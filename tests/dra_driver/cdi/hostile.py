@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dra_driver.cdi.files import ClaimFiles
 from dra_driver.cdi.model import Edits, EnvVar
-from dra_driver.errors import PermanentError
+from dra_driver.errors import DeviceError, PermanentError
 from dra_driver.prepare.model import DeviceIntent, ShareTarget
 from tests.dra_driver.cdi.cdirules import faults
 from tests.dra_driver.cdi.hosts import UID, Host, gpu, record
@@ -106,6 +106,9 @@ def attack(files: ClaimFiles, folder: Path, count: int, seed: int) -> Tally:
             # The text goes to events and logs.
             if len(str(refused)) > 400 or not str(refused).isprintable():
                 tally.faults.append(f"{name!r}: message {str(refused)!r}")
+            continue
+        except (DeviceError, OSError, ValueError) as wrong:
+            tally.faults.append(f"{name!r}: {wrong}")
             continue
         tally.written += 1
         tally.faults += _check(folder)
