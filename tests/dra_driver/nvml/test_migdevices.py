@@ -8,7 +8,6 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from dra_driver.nvml import mig
 from dra_driver.nvml.api import (
     InUseError,
     NoRoomError,
@@ -74,13 +73,6 @@ def test_n1480_the_revision_of_a_compute_profile_is_never_taken(a100: tuple[Twin
     seven = next(profile for profile in nvml.gpu_instance_profiles(uuid) if profile.compute_slices == 7)
     device = nvml.create_compute_instance(uuid, nvml.create_gpu_instance(uuid, seven.profile_id, 0))
     assert device.profile_id == pynvml.NVML_COMPUTE_INSTANCE_PROFILE_7_SLICE
-
-
-def test_n1480_is_found_when_planted(a100: tuple[Twin, PynvmlNvml], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bug as it was: profiles are tried from the last, so that 7_SLICE_NVL comes before 7_SLICE."""
-    monkeypatch.setattr(mig, "COMPUTE_PROFILES", tuple(reversed(range(pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT))))
-    with pytest.raises(NotSupportedError):
-        test_n1480_the_revision_of_a_compute_profile_is_never_taken(a100)
 
 
 def test_a_taken_placement_is_no_room(a100: tuple[Twin, PynvmlNvml]) -> None:
