@@ -66,7 +66,7 @@ def keep_unknown(earlier: object, content: object) -> object:
     if isinstance(earlier, dict) and isinstance(content, dict):
         merged = {key: keep_unknown(earlier.get(key), value) for key, value in content.items()}
         return {**{key: value for key, value in earlier.items() if key not in content}, **merged}
-    if isinstance(earlier, list) and isinstance(content, list) and len(earlier) == len(content):
+    if isinstance(earlier, list) and isinstance(content, list | tuple) and len(earlier) == len(content):
         return [keep_unknown(old, new) for old, new in zip(earlier, content, strict=True)]
     return content
 
