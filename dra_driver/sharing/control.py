@@ -80,9 +80,20 @@ class NodeSharing:
         """Undo in reverse. A GPU that is gone took its settings along; one without a feature has none to undo."""
         if wide.strategy is Strategy.MPS:
             self._daemons.stop(uuid)
+        if self._is_gone(uuid):
+            return
         if wide.interval is not Interval.DEFAULT:
             self._forgive(lambda: self._set_time_slice(uuid, Interval.DEFAULT))
         self._forgive(lambda: self._set_mode(uuid, ComputeMode.DEFAULT))
+
+    def _is_gone(self, uuid: str) -> bool:
+        try:
+            self._nvml.compute_mode(uuid)
+        except (NotFoundError, GpuLostError):
+            return True
+        except NvmlError:
+            return False
+        return False
 
     def _forgive(self, undo: Callable[[], None]) -> None:
         try:

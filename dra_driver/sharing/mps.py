@@ -69,16 +69,9 @@ class Places:
 
 
 def places(roots: Roots, uuid: str) -> Places:
-    """Return where the daemon of a GPU has its files. Raises PermanentError where a socket's path would be too long."""
+    """Return where the daemon of a GPU has its files."""
     short = hashlib.sha256(uuid.encode()).hexdigest()[:12]
-    found = Places(roots.state / "mps" / short, roots.dev_root / "dev/shm" / f"dovetail-mps-{short}")
-    longest = len(os.fsencode(found.pipe / LONGEST_SOCKET))
-    if longest > MAX_SOCKET_PATH:
-        raise PermanentError(
-            f"the state folder {roots.state} is too deep: sockets of MPS would have paths of {longest} bytes,"
-            f" Unix takes {MAX_SOCKET_PATH}; choose a shorter one"
-        )
-    return found
+    return Places(roots.state / "mps" / short, roots.dev_root / "dev/shm" / f"dovetail-mps-{short}")
 
 
 class MpsDaemons:
@@ -115,6 +108,7 @@ class MpsDaemons:
             _remove(folder)
 
     def _start(self, where: Places, uuid: str) -> None:
+        _check_depth(where)
         program = self._programs.find(PROGRAM)
         for folder, mode in ((where.pipe, 0o755), (where.log, 0o755), (where.shm, 0o1777)):
             _make(folder, mode)
@@ -188,6 +182,16 @@ def _until(true: Callable[[], bool], patience_s: float) -> bool:
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
     return True
+
+
+def _check_depth(where: Places) -> None:
+    """Raise PermanentError where a socket's path would be too long."""
+    longest = len(os.fsencode(where.pipe / LONGEST_SOCKET))
+    if longest > MAX_SOCKET_PATH:
+        raise PermanentError(
+            f"the folder {where.pipe} is too deep: sockets of MPS would have paths of {longest} bytes,"
+            f" Unix takes {MAX_SOCKET_PATH}; choose a shorter --kubelet-root"
+        )
 
 
 def _identity(where: Places) -> Identity | None:

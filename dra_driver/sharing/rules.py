@@ -8,11 +8,9 @@ from dra_driver.config.model import Strategy
 from dra_driver.errors import PermanentError
 from dra_driver.inventory import Gpu
 from dra_driver.prepare.model import DeviceIntent
-from topology.modes import Sharing
+from topology.modes import Sharing, ways_to_share
 
 STRATEGY_OF = {Sharing.TIME_SLICING: Strategy.TIME_SLICING, Sharing.MPS: Strategy.MPS}
-VOLTA = 7
-"""Major compute capability from which MPS keeps the memory of its clients apart and can limit it."""
 _AT = "$.sharing.strategy"
 
 
@@ -33,7 +31,7 @@ def check(intent: DeviceIntent, gpu: Gpu) -> None:
     if intent.share is not None and asked not in (Strategy.DEFAULT, strategy):
         remedy = f"remove it, or select devices with sharing {asked}"
         raise PermanentError(f"{where}: the device is shared by {strategy}; {remedy}")
-    if strategy is Strategy.MPS and 0 < capability(gpu) < VOLTA:
+    if strategy is Strategy.MPS and not ways_to_share((Sharing.MPS,), gpu.cuda_compute_capability):
         remedy = "ask for a newer GPU, or for time slicing"
         text = f"GPUs before Volta (this one has compute capability {gpu.cuda_compute_capability})"
         raise PermanentError(f"{where}: MPS keeps no client from another's memory on {text}; {remedy}")
@@ -54,9 +52,3 @@ def check_together(intents: Sequence[DeviceIntent]) -> None:
             devices = f"devices {other.device} and {intent.device} of request {intent.request}"
             remedy = "write one request for each device, and name it in the container that is to use it"
             raise PermanentError(f"{_AT}: {devices} are both used through MPS, a process through one only; {remedy}")
-
-
-def capability(gpu: Gpu) -> int:
-    """Return the major compute capability, 0 where it is not known."""
-    major = gpu.cuda_compute_capability.partition(".")[0]
-    return int(major) if major.isdecimal() else 0
