@@ -20,12 +20,15 @@ from dra_driver.roots import Roots
 
 _PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _PROGRAMS = ("nvidia-smi", "nvidia-debugdump", "nvidia-cuda-mps-control", "nvidia-cuda-mps-server")
-_CONFIG_FOLDERS = ("/etc", "/usr/share")
+_CONFIG_FOLDERS = {"/etc": "/etc", "/usr/share": "/usr/share", "/share": "/usr/share", "/": "/usr/share"}
+"""Folder of the host -> folder of the container; some installations keep everything below one folder of their own."""
 _CONFIGS = (
     "glvnd/egl_vendor.d/10_nvidia.json",
     "egl/egl_external_platform.d/15_nvidia_gbm.json",
     "egl/egl_external_platform.d/10_nvidia_wayland.json",
     "vulkan/icd.d/nvidia_icd.json",
+    "vulkan/icd.d/nvidia_icd.x86_64.json",
+    "vulkan/icd.d/nvidia_icd.aarch64.json",
     "vulkan/implicit_layer.d/nvidia_layers.json",
     "nvidia/nvoptix.bin",
 )
@@ -81,10 +84,10 @@ class DriverFiles:
 
     def _configs(self) -> Iterator[tuple[str, Path]]:
         for config in _CONFIGS:
-            for folder in _CONFIG_FOLDERS:
+            for folder, target in _CONFIG_FOLDERS.items():
                 found = find(self._roots.driver_root, f"{folder}/{config}")
                 if found is not None and found.is_file():
-                    yield f"{folder}/{config}", found
+                    yield f"{target}/{config}", found
                     break
 
     def _firmware(self, version: str) -> Iterator[tuple[str, Path]]:

@@ -100,9 +100,11 @@ class ClaimFiles:
 
     def _device_edits(self, device: DeviceIntent, made: Made) -> Edits:
         more = self._more(device)
-        ours = self._roots.on_host(self._roots.state)
+        roots = self._roots
+        # An MPS daemon and its clients share memory, which lies in memory.
+        ours = roots.on_host(roots.state), roots.on_host(roots.dev_root / "dev/shm")
         for mount in more.mounts:
-            if not Path(mount.host_path).is_relative_to(ours):
+            if not any(Path(mount.host_path).parent.is_relative_to(each) for each in ours):
                 raise CdiContentError(f"device {device.device}: mounts {mount.host_path}, which is not our own")
         variable = "DOVETAIL_DEVICE_" + device.device.upper().replace("-", "_")
         own = Edits(

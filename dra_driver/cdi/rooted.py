@@ -20,7 +20,7 @@ def resolve(root: Path, path: str | PurePosixPath) -> Path:
     links = 0
     while waiting:
         part = waiting.pop()
-        if part == "/":
+        if part.startswith("/"):  # POSIX leaves two slashes at the start as they are, and so does pathlib.
             there = root
         elif part == "..":
             there = there if there == root else there.parent

@@ -151,6 +151,22 @@ def test_programs_firmware_and_configs(host: Host, monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_a_driver_below_one_folder_of_its_own_is_found_whole(tmp_path: Path) -> None:
+    """As on Container-Optimized OS: bin, lib64 and share side by side."""
+    host = Host(tmp_path)
+    for entry in ("usr/bin/nvidia-smi", f"{LIBRARY_FOLDER}/libcuda.so.1", f"{LIBRARY_FOLDER}/libcuda.so.{VERSION}"):
+        (host.root / entry).unlink()
+    host.library("libcuda", "libcuda.so.1", folder="lib64")
+    host.put("bin/nvidia-smi", "x").chmod(0o755)
+    host.put("share/glvnd/egl_vendor.d/10_nvidia.json")
+    host.put("vulkan/icd.d/nvidia_icd.json")
+    mounts = found(host)
+    assert mounts["/usr/bin/nvidia-smi"] == "bin/nvidia-smi"
+    assert mounts["/usr/share/glvnd/egl_vendor.d/10_nvidia.json"] == "share/glvnd/egl_vendor.d/10_nvidia.json"
+    assert mounts["/usr/share/vulkan/icd.d/nvidia_icd.json"] == "vulkan/icd.d/nvidia_icd.json"
+    assert mounts[f"{DEBIAN}/libcuda.so.1"] == f"lib64/libcuda.so.{VERSION}"
+
+
 def test_a_firmware_folder_that_the_kernel_was_told_comes_first(host: Host) -> None:
     host.put("sys/module/firmware_class/parameters/path", "/var/lib/firmware\n")
     host.put(f"var/lib/firmware/nvidia/{VERSION}/gsp_ga10x.bin")
