@@ -181,6 +181,16 @@ def test_a_driver_that_is_not_loaded_is_worth_another_try(code: Code, tmp_path: 
             discover(nvml, Roots(sys=tmp_path), NODE)
 
 
+def test_n1008_a_driver_that_comes_after_us_is_found_and_nothing_is_told_before(tmp_path: Path) -> None:
+    """The first failure was the last word (dra-driver-nvidia-gpu #1008, #1009)."""
+    with machine_below(tmp_path, "t4-4-pcie") as (twin, nvml, _):
+        twin.fault("nvmlInitWithFlags", code=Code.DRIVER_NOT_LOADED, times=3)
+        for _ in range(3):
+            with pytest.raises(RetryableError):
+                discover(nvml, Roots(sys=tmp_path), NODE)
+        assert len(discover(nvml, Roots(sys=tmp_path), NODE).node.gpus) == 4
+
+
 def test_gpus_that_the_driver_does_not_know_yet_are_no_empty_node(tmp_path: Path) -> None:
     """An empty pool would stay empty for ever (dra-driver-nvidia-gpu #1008)."""
     put(tmp_path, GPU_PATH, vendor="0x10de", **{"class": "0x030200"})

@@ -14,7 +14,7 @@ from dra_driver.inventory import MigInstance
 from dra_driver.nvml import binding, mig
 from dra_driver.nvml.api import DriverNotLoadedError, GpuLostError, NotSupportedError
 from dra_driver.nvml.session import ask, fault
-from tests.dra_driver.discover import test_discover, test_nvlinks, test_retry
+from tests.dra_driver.discover import test_discover, test_nvlinks
 from tests.dra_driver.nvml import test_migdevices, test_readings
 from tests.dra_driver.twins import machine_below
 from topology.mig import MigGeometry
@@ -133,7 +133,7 @@ SEEDED: list[tuple[Callable[[Patch], None], Callable[[Path], None], Fault | tupl
     (no_gpus_is_an_answer, test_discover.test_gpus_that_the_driver_does_not_know_yet_are_no_empty_node, FAILS),
     (
         a_driver_not_loaded_ends_discovery,
-        test_retry.test_n1008_a_driver_that_comes_after_us_is_found_and_nothing_is_published_before,
+        test_discover.test_n1008_a_driver_that_comes_after_us_is_found_and_nothing_is_told_before,
         DriverNotLoadedError,
     ),
     (one_end_speaks_for_both, ends_that_differ, FAILS),
