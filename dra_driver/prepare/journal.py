@@ -6,17 +6,17 @@ file's identity. A record is written and removed only under the lock of its clai
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dra_driver.errors import PermanentError, RetryableError
+from dra_driver.errors import PermanentError
 from dra_driver.prepare.codec import MAX_BYTES, CorruptError, Decoded, decode, encode
+from dra_driver.prepare.disk import disk
 from dra_driver.prepare.model import Record
 
 _SUFFIX = ".json"
@@ -58,7 +58,7 @@ class Journal:
     def put(self, record: Record) -> None:
         """Write a record through to the disk. Raises RetryableError; the earlier one then still stands."""
         name = _name(record.claim.uid)
-        with _disk(f"write the record of claim {record.claim}"):
+        with disk(f"write the record of claim {record.claim}"):
             earlier = None
             with suppress(CorruptError):
                 earlier = self._read(name)
@@ -73,7 +73,7 @@ class Journal:
         Not waited for: where a power failure brings it back, it says UNPREPARING, or stems from an earlier boot.
         """
         name = _name(uid)
-        with _disk(f"remove the record of claim {uid}"), suppress(FileNotFoundError):
+        with disk(f"remove the record of claim {uid}"), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._handle)
         with self._guard:
             self._known.pop(name, None)
@@ -99,24 +99,26 @@ class Journal:
 
     def discard_unfinished(self, uid: str) -> None:
         """Remove what a crash left of a write."""
-        with _disk(f"remove an unfinished record of claim {uid}"), suppress(FileNotFoundError):
+        with disk(f"remove an unfinished record of claim {uid}"), suppress(FileNotFoundError):
             os.unlink(_name(uid) + _UNFINISHED, dir_fd=self._handle)
 
     def quarantine(self, uid: str) -> Path:
         """Keep the file of a claim for people to look at, and return where. It stays in its place until replaced."""
-        taken = {path.name for path in self._quarantine_folder.iterdir()}
-        target = next(name for number in range(len(taken) + 1) if (name := f"{uid}.{number}{_SUFFIX}") not in taken)
-        with _disk(f"set the record of claim {uid} aside"), suppress(FileNotFoundError):
-            os.link(_name(uid), self._quarantine_folder / target, src_dir_fd=self._handle, follow_symlinks=False)
-        return self._quarantine_folder / target
+        with disk(f"set the record of claim {uid} aside"):
+            taken = {path.name for path in self._quarantine_folder.iterdir()}
+            names = (f"{uid}.{number}{_SUFFIX}" for number in range(len(taken) + 1))
+            target = self._quarantine_folder / next(name for name in names if name not in taken)
+            with suppress(FileNotFoundError):
+                os.link(_name(uid), target, src_dir_fd=self._handle, follow_symlinks=False)
+        return target
 
     def _names(self, suffix: str) -> list[str]:
-        with _disk("list the journal"):
+        with disk("list the journal"):
             names = sorted(os.listdir(self._handle))  # noqa: PTH208 - the folder that is open, whatever its path means now
         return [name for name in names if name.endswith(suffix) and _UID.fullmatch(name.removesuffix(suffix))]
 
     def _read(self, name: str) -> Decoded | None:
-        with _disk(f"read {name}"):
+        with disk(f"read {name}"):
             try:
                 handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
             except FileNotFoundError:
@@ -148,12 +150,3 @@ def _name(uid: str) -> str:
     if not _UID.fullmatch(uid):
         raise PermanentError(f"claim UID {uid[:80]!r} is not a UUID; the API server gives claims no other")
     return uid + _SUFFIX
-
-
-@contextmanager
-def _disk(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as fault:
-        name = errno.errorcode.get(fault.errno or 0, "OSError")
-        raise RetryableError(f"cannot {what}: {fault.strerror} ({name}); is the disk full or read-only?") from fault

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dra_driver.errors import CancelledError, RetryableError
+from dra_driver.prepare.disk import disk
 from dra_driver.prepare.effects import Caller
 
 CLAIM_LOCKS = 64
@@ -69,7 +70,8 @@ class Locks:
 class _Lock:
     def __init__(self, path: Path) -> None:
         self._name = path.stem
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with disk(f"open {path}"):
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._thread = threading.Lock()
 
     def acquire(self, caller: Caller, until: float, clock: Callable[[], float]) -> None:
