@@ -13,8 +13,11 @@ from twin.codes import Code, EventType
 from twin.facts import CUDA_VERSION, DRIVER_VERSION, GpuFacts, MachineFacts, machine_facts
 from twin.nvml.library import Library, install
 from twin.processes import attach
+from twin.resetting import reboot, recover_gpu, reset_gpu
 from twin.state import Behaviour, Event, Fault, GpuState, Process, State, add_event
 from twin.store import Store
+from twin.tree.build import build_tree, sync_tree
+from twin.tree.capabilities import changing
 
 
 class Twin:
@@ -24,7 +27,7 @@ class Twin:
         self._store = store
 
     @classmethod
-    def create(  # noqa: PLR0913 - each is one property of a host
+    def create(
         cls,
         folder: Path,
         machine: str | Machine,
@@ -61,7 +64,9 @@ class Twin:
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Open the twin in `folder`; FileNotFoundError where none is."""
-        return cls(Store(Path(folder)))
+        store = Store(Path(folder))
+        sync_tree(store)
+        return cls(store)
 
     @property
     def folder(self) -> Path:
@@ -80,7 +85,7 @@ class Twin:
 
     def change(self) -> AbstractContextManager[State]:
         """Change anything, alone: for tests that need what no method brings about."""
-        return self._store.change()
+        return changing(self._store)
 
     def library(self) -> Library:
         """Return a new object for `pynvml.nvmlLib`."""
@@ -97,7 +102,7 @@ class Twin:
                 return facts
         raise KeyError(f"no GPU {name}")
 
-    def fault(  # noqa: PLR0913 - each says one thing about the fault
+    def fault(
         self,
         function: str,
         *,
@@ -111,7 +116,7 @@ class Twin:
         gpu: int | None = None,
     ) -> int:
         """Plan a fault at the `nth` call from now (1 is the next); returns its number. See `state.Fault`."""
-        with self._store.change() as state:
+        with self.change() as state:
             number = state.next_serial()
             state.faults.append(
                 Fault(
@@ -131,7 +136,7 @@ class Twin:
 
     def clear_faults(self) -> None:
         """Forget all faults; calls that hang return."""
-        with self._store.change() as state:
+        with self.change() as state:
             state.faults.clear()
 
     def process(
@@ -146,12 +151,12 @@ class Twin:
         """Let a process use a GPU, or its MIG device (GPU instance id, compute instance id). Raises Refused."""
         at = mig_device or (None, None)
         process = Process(pid=pid, kind=kind, memory_mib=memory_mib, gpu_instance=at[0], compute_instance=at[1])
-        with self._store.change() as state:
+        with self.change() as state:
             attach(state, self.gpu(gpu), process)
 
     def process_gone(self, pid: int) -> None:
         """Take a process off every GPU."""
-        with self._store.change() as state:
+        with self.change() as state:
             for gpu in state.gpus:
                 gpu.processes = [one for one in gpu.processes if one.pid != pid]
 
@@ -161,30 +166,52 @@ class Twin:
         """Report an XID, on a GPU or on a MIG device of it; with what the GPU then needs."""
         at, index = mig_device or (None, None), self.gpu(gpu).index
         event = Event(number=0, gpu=index, kind=EventType.XID, data=xid, gpu_instance=at[0], compute_instance=at[1])
-        with self._store.change() as state:
+        with self.change() as state:
             add_event(state, event)
             _need(state, index, recovery_action)
 
     def recovery_action(self, gpu: int | str, action: int) -> None:
         """Set what the GPU needs (nvmlDeviceGpuRecoveryAction_t), and report the change."""
-        with self._store.change() as state:
+        with self.change() as state:
             _need(state, self.gpu(gpu).index, action)
 
     def lose(self, gpu: int | str) -> None:
         """Let a GPU fall off the bus: XID 79, and GPU_IS_LOST from then on."""
         index = self.gpu(gpu).index
-        with self._store.change() as state:
+        with self.change() as state:
             add_event(state, Event(number=0, gpu=index, kind=EventType.XID, data=79))
             state.gpus[index].lost = True
 
     def recover(self, gpu: int | str) -> None:
-        """Bring a GPU back as after a repair: present, nothing needed. What was on it is gone."""
+        """Bring a GPU back as after a repair: present, nothing needed. What was on a lost one is gone."""
+        facts = self.gpu(gpu)
+        with self.change() as state:
+            recover_gpu(state, facts)
+            _need(state, facts.index, 0)
+
+    def reset(self, gpu: int | str) -> None:
+        """Reset a GPU: a pending MIG mode becomes real. Raises Refused where it is in use or not supported."""
+        facts = self.gpu(gpu)
+        with self.change() as state:
+            reset_gpu(state, facts)
+            add_event(state, Event(number=0, gpu=facts.index, kind=EventType.RECOVERY_ACTION, data=0))
+
+    def reboot(self) -> None:
+        """Boot the node anew: another boot id, no process and no instance."""
+        with self.change() as state:
+            reboot(state, self.facts)
+        sync_tree(self._store)
+
+    def link(self, gpu: int | str, link: int, *, up: bool) -> None:
+        """Take an NVLink down, or bring it up."""
         index = self.gpu(gpu).index
-        with self._store.change() as state:
-            was = state.gpus[index]
-            on = was.mig_enabled if self.facts.gpus[index].toggle_needs_reset else False
-            state.gpus[index] = GpuState(mig_enabled=on, mig_pending=on) if was.lost else was
-            _need(state, index, 0)
+        with self.change() as state:
+            down = set(state.gpus[index].links_down) - {link}
+            state.gpus[index].links_down = sorted(down if up else down | {link})
+
+    def write_tree(self, root: Path) -> None:
+        """Write the host tree below `root`; it follows the twin from now on."""
+        build_tree(self._store, Path(root))
 
 
 def _need(state: State, index: int, action: int) -> None:

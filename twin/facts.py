@@ -1,4 +1,4 @@
-"""What never changes about a machine, as NVML, sysfs and the driver's files tell it. Pure: a machine file in, values out.
+"""What never changes about a machine, as NVML, sysfs and the driver's files tell it. Pure.
 
 Stored beside the state, so that a process opens a twin without parsing machine files.
 """

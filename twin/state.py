@@ -5,7 +5,7 @@ Serial numbers never repeat in the life of a twin; ids do, as the real ones.
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 
 class ComputeInstance(Struct, kw_only=True):
@@ -100,7 +100,8 @@ class Behaviour(Struct, kw_only=True):
     """What kind of driver and host this is.
 
     `lacks`: functions its NVML does not export. `reset_supported`: false in many clouds. `vgpu_guest`: GPUs are slices
-    handed to a virtual machine. `repeat_mig_uuids`: a MIG device gets the UUID again that its ids had before.
+    handed to a virtual machine. `repeat_mig_uuids`: a MIG device gets the UUID again that its ids had before. `tree`:
+    the host tree kept in step, with the majors it shows.
     """
 
     driver_version: str
@@ -110,8 +111,9 @@ class Behaviour(Struct, kw_only=True):
     vgpu_guest: bool = False
     privileged: bool = True
     repeat_mig_uuids: bool = False
-    time_slice_supported: bool = True
     tree: str = ""
+    uvm_major: int = 0
+    caps_major: int = 0
 
 
 class State(Struct, kw_only=True):
@@ -125,7 +127,6 @@ class State(Struct, kw_only=True):
     faults: list[Fault] = []
     mps: list[MpsDaemon] = []
     boots: int = 1
-    notes: dict[str, str] = field(default_factory=dict)
 
     def next_serial(self) -> int:
         """Return a number that no other object of this twin ever had."""

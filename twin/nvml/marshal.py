@@ -9,7 +9,7 @@ from twin.codes import Code, Refused
 
 KIND_BITS = 0xF
 GPU, GPU_INSTANCE, COMPUTE_INSTANCE, MIG_DEVICE, EVENT_SET = range(1, 6)
-"""Kinds of handle. A handle is the address `serial * 16 + kind`, so one that outlived its object never names another."""
+"""Kinds of handle. Its address is `serial * 16 + kind`: one that outlived its object never names another."""
 
 
 def number(value: Any) -> int:  # noqa: ANN401 - an int or a ctypes integer
@@ -21,7 +21,7 @@ def target(reference: Any) -> Any:  # noqa: ANN401 - byref(x), a pointer, an arr
     """Return what a pointer argument points to; INVALID_ARGUMENT for null."""
     if reference is None:
         raise Refused(Code.INVALID_ARGUMENT, "null pointer")
-    if isinstance(reference, ctypes._Pointer):
+    if hasattr(reference, "contents"):
         return reference.contents if reference else target(None)
     return getattr(reference, "_obj", reference)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from twin.codes import Code, Refused
@@ -12,7 +12,7 @@ from twin.facts import GpuFacts, MachineFacts
 from twin.nvml import marshal
 from twin.state import ComputeInstance, GpuInstance, GpuState, State
 from twin.store import Store
-from twin.tree.capabilities import sync_capabilities
+from twin.tree.capabilities import changing
 
 Call = Callable[..., Code | None]
 CALLS: dict[str, Call] = {}
@@ -56,12 +56,9 @@ class Session:
         """The machine now; never change it."""
         return self.store.read()
 
-    @contextmanager
-    def change(self) -> Iterator[State]:
+    def change(self) -> AbstractContextManager[State]:
         """Change the machine, alone; also what the driver shows of its instances under /proc."""
-        with self.store.change() as state:
-            yield state
-            sync_capabilities(self.facts, state)
+        return changing(self.store)
 
     def require_privilege(self) -> None:
         """Refuse an unprivileged caller."""
