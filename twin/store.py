@@ -80,7 +80,7 @@ class Store:
     def _raw(self) -> bytes:
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.read(descriptor, 1 << 22)
+            return os.read(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
