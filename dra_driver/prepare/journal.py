@@ -1,7 +1,7 @@
 """What was done for each claim, on disk: one file a claim, replaced whole: a crash leaves the old one or the new.
 
-Files are the truth, since two instances of the driver may run side by side in an update; what was read is kept by the
-file's identity. A record is written and removed only under the lock of its claim and of its GPUs (`locks`).
+Files are the truth, since two instances of the driver may run side by side in an update; what was read is kept by its
+bytes, since times and inodes of files repeat. A record is written and removed only under the lock of its claim and of its GPUs (`locks`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ _SUFFIX = ".json"
 _UNFINISHED = ".part"
 _UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-_Identity = tuple[int, int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class Entries:
@@ -43,7 +41,7 @@ class Journal:
         for each in (self._folder, self._quarantine_folder):
             each.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._known: dict[str, tuple[_Identity, Decoded]] = {}
+        self._known: dict[str, tuple[bytes, Decoded]] = {}
         self._guard = threading.Lock()
 
     def close(self) -> None:
@@ -124,18 +122,16 @@ class Journal:
             except FileNotFoundError:
                 return None
             with os.fdopen(handle, "rb") as file:
-                status = os.fstat(handle)
-                identity = (status.st_ino, status.st_mtime_ns, status.st_size)
-                with self._guard:
-                    known = self._known.get(name)
-                if known is not None and known[0] == identity:
-                    return known[1]
                 data = file.read(MAX_BYTES + 1)
+        with self._guard:
+            known = self._known.get(name)
+        if known is not None and known[0] == data:
+            return known[1]
         decoded = decode(data)
         if _name(decoded.record.claim.uid) != name:
             raise CorruptError(f"is of another claim, {decoded.record.claim.uid}")
         with self._guard:
-            self._known[name] = (identity, decoded)
+            self._known[name] = (data, decoded)
         return decoded
 
     def _write_file(self, name: str, data: bytes) -> None:
