@@ -15,27 +15,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-MAX_VALUES = 50
-"""Most values of a label whose values come from outside."""
-OTHER = "other"
-FAST_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.5, 1, 2, 4, 8, 16)
-"""Upper bounds of the buckets of latencies, seconds."""
-
-
-class Bounded:
-    """Values of a label: the first MAX_VALUES are told apart."""
-
-    def __init__(self, limit: int = MAX_VALUES) -> None:
-        self._limit = limit
-        self._known: set[str] = set()
-
-    def value(self, text: str) -> str:
-        """Return the text, or OTHER where there are too many."""
-        if text not in self._known:
-            if len(self._known) >= self._limit:
-                return OTHER
-            self._known.add(text)
-        return text
+from kube.labels import FAST_S, Bounded, resource_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +133,6 @@ class _OnDemand(Collector):
         for product, number in sorted(by_product.items()):
             merged.setdefault(self._products.value(product), []).append(number)
         return {product: merge(numbers) for product, numbers in merged.items()}
-
-
-def resource_of(path: str) -> str:
-    """Return the plural in a path of the API, with its subresource: `pods/binding`; names are left out."""
-    parts = path.strip("/").split("/")
-    parts = parts[3:] if parts[0] == "apis" else parts[2:]
-    if parts[:1] == ["namespaces"] and len(parts) > 2:
-        parts = parts[2:]
-    return "/".join([*parts[:1], *parts[2:3]]) or OTHER
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

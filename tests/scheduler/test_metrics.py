@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from scheduler.metrics import MAX_VALUES, OTHER, Bounded, Capacity, Gauges, Metrics, resource_of
+from kube.labels import MAX_VALUES, OTHER, Bounded, resource_of
+from scheduler.metrics import Capacity, Gauges, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
