@@ -18,6 +18,7 @@ from grpc import aio
 from dra_driver.pb import pluginregistration_v1_pb2 as registration
 from dra_driver.plugin import services
 from dra_driver.plugin.calls import ClaimCalls
+from dra_driver.plugin.claims import printable
 from dra_driver.plugin.errors import RegistrationError, SocketError
 from dra_driver.plugin.health import HealthFeed
 from dra_driver.plugin.ports import HealthSource
@@ -88,7 +89,8 @@ class Plugin:
     ) -> None:
         """End: the kubelet first hears that we go, then running calls end, then the sockets are removed."""
         await self._ends.aclose()
-        self._refused.cancel()
+        if not self._refused.cancel() and not self._refused.cancelled():
+            self._refused.exception()  # Logged when it came; who has not waited for it will not any more.
         log.info("ended driver=%s", self.settings.driver)
 
     async def failed(self) -> None:
@@ -109,12 +111,12 @@ class Plugin:
             log.info("registered driver=%s", self.settings.driver)
             self.registered.set()
         elif not self._refused.done():
-            self._refused.set_exception(
-                RegistrationError(
-                    f"the kubelet refused driver {self.settings.driver} at {self.settings.paths.plugin}: "
-                    f"{status.error[:500] or 'it gave no reason'}; see the kubelet's log"
-                )
+            fault = RegistrationError(
+                f"the kubelet refused driver {self.settings.driver} at {self.settings.paths.plugin}: "
+                f"{printable(status.error[:500]) or 'it gave no reason'}; see the kubelet's log"
             )
+            log.error("%s", fault)
+            self._refused.set_exception(fault)
 
     async def _serve(self, path: str, handlers: services.Handlers) -> aio.Server:
         server = aio.server(options=self.settings.options)

@@ -6,12 +6,12 @@ which v1beta1 skips as unknown. So one handler answers both versions.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from dra_driver.pb import dra_health_v1_pb2 as health
@@ -64,16 +64,15 @@ def health_handlers(feed: HealthFeed) -> Handlers:
     """Return the handlers of the health service, all versions."""
 
     async def watch(
-        request: health.NodeWatchResourcesRequest,  # noqa: ARG001 - it is empty
+        request: bytes,  # noqa: ARG001 - the message has no fields
         context: Context,  # noqa: ARG001 - nothing to ask
     ) -> AsyncIterator[health.NodeWatchResourcesResponse]:
         async with aclosing(feed.lists()) as lists:
             async for devices in lists:
                 yield health.NodeWatchResourcesResponse(devices=[_health(device) for device in devices])
 
-    handler = grpc.unary_stream_rpc_method_handler(
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
         watch,
-        request_deserializer=health.NodeWatchResourcesRequest.FromString,
         response_serializer=health.NodeWatchResourcesResponse.SerializeToString,
     )
     return [_service(f"{version}.DRAResourceHealth", {"NodeWatchResources": handler}) for version in ("v1", "v1alpha1")]
@@ -104,11 +103,18 @@ def registration_handlers(
 
 
 def _unary(
-    answer: Callable[[Any, Context], Any], request: type[Message], response: type[Message]
+    answer: Callable[[Any, Context], Awaitable[Message]], request: type[Message], response: type[Message]
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    return grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=request.FromString, response_serializer=response.SerializeToString
-    )
+    """Return the handler of a method. Requests are parsed here: gRPC would call a malformed one an unknown error."""
+
+    async def parsed(sent: bytes, context: Context) -> Message:
+        try:
+            asked = request.FromString(sent)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"this is no {request.DESCRIPTOR.full_name}")
+        return await answer(asked, context)
+
+    return grpc.unary_unary_rpc_method_handler(parsed, response_serializer=response.SerializeToString)
 
 
 def _service(name: str, methods: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> grpc.GenericRpcHandler:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import stat
@@ -22,6 +23,8 @@ from typing import Self
 
 from dra_driver.plugin.errors import SocketError
 from dra_driver.roots import Roots
+
+log = logging.getLogger(__name__)
 
 MAX_PATH = 107
 """Bytes of a Unix socket's path, without the NUL that ends it."""
@@ -69,7 +72,7 @@ def claimed(paths: SocketPaths, driver: str) -> Iterator[None]:
 
     Raises SocketError where a folder is not safe, another instance lives, or a file that is no socket is in the way.
     """
-    with contextlib.suppress(FileExistsError):
+    with contextlib.suppress(OSError):  # What is wrong with the folder, the check says better.
         paths.plugin.parent.mkdir(mode=FOLDER_MODE)
     _check_folder(paths.plugin.parent)
     _check_folder(paths.registration.parent)
@@ -124,7 +127,10 @@ class _Lock:
 
 def _try_lock(path: Path) -> _Lock | None:
     """Lock a file, None where another process has it, or is just removing it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as fault:
+        raise SocketError(f"{path}: cannot be opened as a lock: {fault.strerror}; remove it") from fault
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _same(descriptor, path):
@@ -163,7 +169,10 @@ def _remove_dead(ours: SocketPaths, driver: str) -> None:
             registration=ours.registration.parent / f"{driver}{named[1]}-reg.sock",
             lock=path,
         )
-        if (lock := _try_lock(path)) is not None:
-            with contextlib.closing(lock):
-                _remove_sockets(dead)
-                path.unlink(missing_ok=True)
+        try:
+            if (lock := _try_lock(path)) is not None:
+                with contextlib.closing(lock):
+                    _remove_sockets(dead)
+                    path.unlink(missing_ok=True)
+        except SocketError as fault:
+            log.warning("left of an instance that died: %s", fault)

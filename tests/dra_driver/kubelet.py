@@ -61,7 +61,7 @@ V1BETA1 = Api(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Timers:
     """The kubelet's own in the comments."""
 
@@ -318,6 +318,11 @@ class FakeKubelet:
             return await call
         except aio.AioRpcError as fault:
             raise NotReadyError(f"{fault.code().name}: {fault.details()}") from fault
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise NotReadyError("CANCELLED: the plugin was deregistered meanwhile") from None
 
     async def until_started(self, pod: Pod) -> list[str]:
         """Retry as the kubelet does until the pod starts."""

@@ -84,8 +84,8 @@ def test_unprepare_undoes_all_of_a_prepare_that_lost_its_caller_midway() -> None
         await until(lambda: world.node.calls, "prepare at work")
         preparing.cancel()
         undoing = asyncio.ensure_future(calls.unprepare([claim], RpcCaller(60)))
-        await until(lambda: calls.turns.waiting(claim.uid), "it waits for the end of what was begun")
-        assert world.calls_of("unprepare") == []
+        await until(lambda: calls.turns.waiting(claim.uid) or world.calls_of("unprepare"), "unprepare has come")
+        assert world.calls_of("unprepare") == [], "it waits for the end of what was begun"
         world.node.quick.set()
         assert (await undoing)[claim.uid].error == ""
         assert world.node.prepared() == set()

@@ -109,7 +109,8 @@ async def test_two_instances_of_one_name_are_refused(world: World) -> None:
     async with world.kubelet() as kubelet, world.plugin() as first:
         await first.registered.wait()
         with pytest.raises(SocketError, match="--pod-uid"):
-            await world.plugin().__aenter__()
+            async with world.plugin():
+                pass
         await until(lambda: endpoints(kubelet), "the first one is still connected")
         assert await kubelet.start(world.pod("pod"))
 
