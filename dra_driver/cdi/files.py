@@ -15,6 +15,7 @@ import msgspec
 
 from dra_driver.cdi.driverfiles import DriverFiles
 from dra_driver.cdi.folder import CdiFolder
+from dra_driver.cdi.kernel import Majors, read_majors
 from dra_driver.cdi.model import NO_EDITS, VISIBLE_DEVICES, CdiContentError, CdiDevice, Edits, EnvVar
 from dra_driver.cdi.names import device_name, qualified_name
 from dra_driver.cdi.nodes import common_nodes, device_nodes
@@ -85,20 +86,21 @@ class ClaimFiles:
         return self._folder.discard_unfinished()
 
     def _content(self, record: Record) -> bytes:
+        majors = read_majors(self._roots.proc)
         devices: dict[str, Edits] = {}
         for device, made in zip(record.devices, record.made, strict=True):
             name = device_name(record.claim.uid, device)
             # Two requests may have the same device, such as an administrator's beside another.
-            devices[name] = devices.get(name, NO_EDITS) + self._device_edits(device, made)
+            devices[name] = devices.get(name, NO_EDITS) + self._device_edits(majors, device, made)
         common = Edits(
             env=(_NO_LEGACY,),
-            nodes=common_nodes(self._roots),
+            nodes=common_nodes(self._roots, majors),
             mounts=self._driver_files.mounts(self._driver_version()),
         )
         annotations = {CLAIM_ANNOTATION: str(record.claim), RECORD_ANNOTATION: _copy_of(record)}
         return encode(spec_for([CdiDevice(name=each, edits=devices[each]) for each in devices], common, annotations))
 
-    def _device_edits(self, device: DeviceIntent, made: Made) -> Edits:
+    def _device_edits(self, majors: Majors, device: DeviceIntent, made: Made) -> Edits:
         more = self._more(device)
         roots = self._roots
         # An MPS daemon and its clients share memory, which lies in memory.
@@ -109,7 +111,7 @@ class ClaimFiles:
         variable = "DOVETAIL_DEVICE_" + device.device.upper().replace("-", "_")
         own = Edits(
             env=(EnvVar(variable, made.uuid or device.existing_uuid or device.gpu_uuid),),
-            nodes=device_nodes(self._roots, device, made, self._pci_address(device.gpu_uuid)),
+            nodes=device_nodes(self._roots, majors, device, made, self._pci_address(device.gpu_uuid)),
         )
         return own + more
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dra_driver.cdi import nodes
 from dra_driver.cdi.kernel import KernelError, read_majors
 from dra_driver.cdi.model import DeviceNode
-from dra_driver.cdi.nodes import common_nodes, device_nodes
+from dra_driver.prepare.model import DeviceIntent, Made
 from dra_driver.roots import Roots
 from tests.dra_driver.cdi.hosts import MADE_NOTHING, Host, capability, gpu, made, partition, share
 
@@ -19,8 +20,16 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def numbers(nodes: tuple[DeviceNode, ...]) -> dict[str, tuple[int, int]]:
-    return {node.path: (node.major, node.minor) for node in nodes}
+def common_nodes(roots: Roots) -> tuple[DeviceNode, ...]:
+    return nodes.common_nodes(roots, read_majors(roots.proc))
+
+
+def device_nodes(roots: Roots, device: DeviceIntent, made: Made, pci_address: str) -> tuple[DeviceNode, ...]:
+    return nodes.device_nodes(roots, read_majors(roots.proc), device, made, pci_address)
+
+
+def numbers(found: tuple[DeviceNode, ...]) -> dict[str, tuple[int, int]]:
+    return {node.path: (node.major, node.minor) for node in found}
 
 
 def test_everybody_gets_control_and_unified_memory(host: Host) -> None:
