@@ -17,6 +17,10 @@ from typing import Any
 
 import grpc
 
+from dra_driver.pb import dra_v1_pb2 as dra
+from dra_driver.pb import dra_v1_pb2_grpc as dra_services
+from dra_driver.pb import pluginregistration_v1_pb2 as registration
+from dra_driver.pb import pluginregistration_v1_pb2_grpc as registration_services
 from sandbox import objects
 from sandbox.api import Api
 from sandbox.node import Node
@@ -25,9 +29,6 @@ DEVICES = {"gpu-0": (10, 237), "gpu-1": (10, 229)}
 """Device -> major and minor number."""
 CDI_KIND = "sandbox.test/claim"
 REGISTERED_S = 20.0
-
-dra, dra_services = grpc.protos_and_services("tests/sandbox/proto/dra_v1.proto")
-registration, registration_services = grpc.protos_and_services("tests/sandbox/proto/pluginregistration_v1.proto")
 
 
 class DraPlugin(dra_services.DRAPluginServicer, registration_services.RegistrationServicer):
