@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from dra_driver.nvml.binding import PynvmlNvml
 from dra_driver.prepare.act import Effects
 from dra_driver.prepare.journal import Journal
 from dra_driver.prepare.locks import Locks
+from dra_driver.prepare.model import Record
 from dra_driver.prepare.state import DeviceState
 from dra_driver.roots import DRIVER_NAME, Roots
 from dra_driver.settings import Settings
@@ -53,9 +55,9 @@ class NodeSide:
         roots = settings.roots
         _make_folder(roots.state)
         boot_id = read_boot_id(roots.proc)
-        journal = Journal(roots.state / "claims")
+        journal = Journal(roots.state)
         look = partial(discover, nvml, roots, settings.node, settings.mig, settings.sharing)
-        inspection = Inspection(look, lambda: journal.entries().records.values())
+        inspection = Inspection(nvml, look, partial(_records, journal))
         files = ClaimFiles(
             roots,
             DriverFiles(roots),
@@ -92,6 +94,10 @@ def read_boot_id(proc: Path) -> str:
         except FileNotFoundError:
             continue
     raise InvalidInputError("driver settings", "--proc-root", f"{proc / BOOT_ID} is not there; give the host's /proc")
+
+
+def _records(journal: Journal) -> Collection[Record]:
+    return journal.entries().records.values()
 
 
 def _make_folder(path: Path) -> None:

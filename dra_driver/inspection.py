@@ -1,7 +1,7 @@
-"""The GPUs of this node as they were last found, less the MIG devices that we made for claims.
+"""The GPUs of this node as they were last found: what is published, and what claims are planned on.
 
-What others made is published as it is; what we made belongs to a claim, and is there as the placement that the claim
-was given.
+A GPU that is lost stays, tainted, until it is back. MIG devices that we made for claims are left out: they belong to a
+claim, and are there as the placement that the claim was given. What others made is published as it is.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from dra_driver.discover import Discovered
-from dra_driver.inventory import Gpu, NodeGpus
+from dra_driver.inventory import NodeGpus
+from dra_driver.nvml.api import Nvml
 from dra_driver.prepare.model import Record
+from dra_driver.slices.publisher import with_lost, without_own
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,9 @@ log = logging.getLogger(__name__)
 class Inspection:
     """Looks when asked to, from any thread; remembers what it saw."""
 
-    def __init__(self, discover: Callable[[], Discovered], records: Callable[[], Iterable[Record]]) -> None:
-        """`records` are those of the journal, asked after `discover`: what was made meanwhile is ours too."""
+    def __init__(self, nvml: Nvml, discover: Callable[[], Discovered], records: Callable[[], Iterable[Record]]) -> None:
+        """Keep what to ask; `records` are those of the journal."""
+        self._nvml = nvml
         self._discover = discover
         self._records = records
         self._lock = threading.Lock()
@@ -32,12 +34,16 @@ class Inspection:
     def look(self) -> NodeGpus:
         """Find the GPUs anew and return them. Raises what discovery raises; then the last ones stay."""
         with self._lock:
+            # What came or went meanwhile is ours too.
+            own = own_placements(self._records())
             found = self._discover()
+            own |= own_placements(self._records())
             for note in found.notes:
                 if note not in self._notes:
                     log.warning("found: %s", note)
             self._notes = frozenset(found.notes)
-            self._node = without_ours(found.node, self._records())
+            node = without_own(found.node, own)
+            self._node = node if self._node is None else with_lost(self._node, node, self._nvml.lost())
             return self._node
 
     def node(self) -> NodeGpus:
@@ -46,22 +52,11 @@ class Inspection:
         return self._node
 
 
-def without_ours(node: NodeGpus, records: Iterable[Record]) -> NodeGpus:
-    """Return the node without the instances that claims' records name, by UUID, or by placement until there is one."""
-    uuids, places = set(), set()
-    for record in records:
-        for intent, made in zip(record.devices, record.made, strict=True):
-            if made.uuid:
-                uuids.add(made.uuid)
-            if intent.mig is not None and not intent.existing_uuid:
-                places.add((intent.gpu_uuid, intent.mig.profile_id, intent.mig.start))
-
-    def foreign(gpu: Gpu) -> Gpu:
-        kept = tuple(
-            each
-            for each in gpu.instances
-            if each.uuid not in uuids and (gpu.uuid, each.profile_id, each.start) not in places
-        )
-        return gpu if kept == gpu.instances else replace(gpu, instances=kept)
-
-    return replace(node, gpus=tuple(map(foreign, node.gpus)))
+def own_placements(records: Iterable[Record]) -> set[tuple[str, int, int]]:
+    """Return GPU (UUID), profile id and start of all MIG devices that claims have made, or are about to make."""
+    return {
+        (intent.gpu_uuid, intent.mig.profile_id, intent.mig.start)
+        for record in records
+        for intent in record.devices
+        if intent.mig is not None and not intent.existing_uuid
+    }

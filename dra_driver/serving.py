@@ -5,36 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dra_driver.answers import Answers
 from dra_driver.assemble import NodeSide
 from dra_driver.errors import DeviceError
+from dra_driver.health.board import HealthBoard
+from dra_driver.health.monitor import HealthMonitor
+from dra_driver.nvml.api import NvmlError
 from dra_driver.plugin.calls import ClaimCalls
 from dra_driver.plugin.claims import ApiClaims, OurNode
 from dra_driver.plugin.plugin import Plugin, PluginSettings
 from dra_driver.plugin.podresources import PodResources
-from dra_driver.plugin.ports import DeviceHealth
 from dra_driver.plugin.sockets import SocketPaths
 from dra_driver.prepare.model import ClaimRef
 from dra_driver.publish.names import DRIVER_NAME, pool_name
-from dra_driver.publish.slices import resource_slices
 from dra_driver.settings import Settings
 from dra_driver.slices.controller import SliceController
+from dra_driver.slices.publisher import Publisher
 from dra_driver.tending import Tending
 from kube.client import ApiClient
 from kube.running import Tasks
+from topology.errors import InvalidInputError
 
 log = logging.getLogger(__name__)
 
 
-class NoHealth:
-    def devices(self) -> Sequence[DeviceHealth]:
-        return ()
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        return lambda: None
+INSPECT_S = 60.0
+"""Between two looks for GPUs that come or go. Their health is another matter: that is told at once."""
 
 
 class Unheard:
@@ -63,18 +61,31 @@ class Serving:
         tending = Tending(self.side.state, claims, PodResources.of(settings.roots.kubelet, DRIVER_NAME), lambda _: None)
         await tending.begin()
         paths = SocketPaths.of(settings.roots, DRIVER_NAME, settings.pod_uid)
-        async with Plugin(PluginSettings(driver=DRIVER_NAME, paths=paths), calls, NoHealth()) as plugin:
+        board = HealthBoard()
+        async with Plugin(PluginSettings(driver=DRIVER_NAME, paths=paths), calls, board) as plugin:
             controller = SliceController(self.client, settings.node, registered=plugin.registered)
-            node = self.side.inspection.node()
-            controller.want(lambda features: resource_slices(node, features=features))
+            publisher = Publisher(controller, board)
+            publisher.show(self.side.inspection.node())
             answers.plugin, answers.controller = plugin, controller
-            tasks.start("registration", plugin.failed())
-            tasks.start("slices", controller.run())
-            tasks.start("sentinel", tending.run())
-            tasks.start("readiness", self._tell_ready(controller))
-            await ended
-            tasks.stop()
+            with HealthMonitor(self.side.nvml, board):
+                tasks.start("registration", plugin.failed())
+                tasks.start("slices", controller.run())
+                tasks.start("health", publisher.run())
+                tasks.start("inspection", self._inspect(publisher))
+                tasks.start("sentinel", tending.run())
+                tasks.start("readiness", self._tell_ready(controller))
+                await ended
+                tasks.stop()
             answers.plugin = answers.controller = None
+
+    async def _inspect(self, publisher: Publisher) -> None:
+        """Look for the GPUs again and again: some go, come back, are partitioned by others."""
+        while True:
+            await asyncio.sleep(INSPECT_S)
+            try:
+                publisher.show(await asyncio.to_thread(self.side.inspection.look))
+            except (DeviceError, NvmlError, InvalidInputError) as error:
+                log.warning("GPUs stay as they were published: %s", error)
 
     async def _tell_ready(self, controller: SliceController) -> None:
         await controller.published.wait()
