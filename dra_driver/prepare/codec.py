@@ -29,16 +29,15 @@ class CorruptError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A record, and the JSON it came from with the fields that this version does not know."""
+    """A record, and the JSON it came from where that has fields which this version does not know."""
 
     record: Record
-    raw: Json
+    raw: Json | None
 
 
 def encode(record: Record, earlier: Json | None = None) -> bytes:
     """Return the bytes of a record; fields of `earlier` that this version does not know are kept."""
-    content = msgspec.to_builtins(record)
-    body = msgspec.json.encode(content if earlier is None else keep_unknown(earlier, content))
+    body = msgspec.json.encode(record if earlier is None else keep_unknown(earlier, msgspec.to_builtins(record)))
     return _header(body) + body
 
 
@@ -52,8 +51,8 @@ def decode(data: bytes) -> Decoded:
     if header + b"\n" != _header(body):
         raise CorruptError(f"header does not fit its body of {len(body)} bytes: format, length or digest differ")
     try:
-        raw = msgspec.json.decode(body, type=dict[str, Any])
-        record = msgspec.convert(raw, Record)
+        record = msgspec.json.decode(body, type=Record)
+        raw = None if msgspec.json.encode(record) == body else msgspec.json.decode(body, type=Json)
     except (msgspec.MsgspecError, RecursionError) as fault:
         raise CorruptError(f"is no record that this version knows: {fault}") from fault
     if len(record.made) != len(record.devices):

@@ -1,7 +1,8 @@
 """What was done for each claim, on disk: one file a claim, replaced whole: a crash leaves the old one or the new.
 
 Files are the truth, since two instances of the driver may run side by side in an update; what was read is kept by its
-bytes, since times and inodes of files repeat. A record is written and removed only under the lock of its claim and of its GPUs (`locks`).
+bytes, since times and inodes of files repeat. A record is written and removed only under the locks of its claim and of
+its GPUs (`locks`).
 """
 
 from __future__ import annotations

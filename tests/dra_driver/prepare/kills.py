@@ -15,6 +15,7 @@ from dra_driver.prepare.model import Phase, Record
 from dra_driver.prepare.plan import is_partition
 from dra_driver.prepare.state import DeviceState
 from tests.dra_driver.prepare.sites import Site
+from topology.modes import MigMode
 
 ON_DISK = ("fsync", "replace", "rename", "unlink", "link")
 ON_GPUS = (
@@ -154,6 +155,7 @@ def _on_gpu(site: Site, index: int, uuid: str, records: list[Record]) -> Iterato
     )
     if there != recorded:
         yield f"GPU {index} has instances {there}, the journal {recorded}"
-    if machine.mig_enabled != bool(recorded) or machine.mig_pending != machine.mig_enabled:
+    wanted = bool(recorded) or site.gpus.gpus[index].mig_mode is MigMode.ENABLED
+    if machine.mig_enabled != wanted or machine.mig_pending != machine.mig_enabled:
         modes = f"{machine.mig_enabled} (pending {machine.mig_pending})"
         yield f"GPU {index}: MIG is {modes} with {len(recorded)} partitions"
