@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,10 +22,12 @@ from dra_driver.errors import PermanentError, RetryableError
 from dra_driver.roots import Roots
 from dra_driver.sharing import launch
 from dra_driver.sharing.processes import Identity, holders, is_alive, kill, world
-from dra_driver.sharing.programs import ProgramError, Programs
+from dra_driver.sharing.programs import SHARED_MEMORY, ProgramError, Programs
 
 PROGRAM = "nvidia-cuda-mps-control"
 PIPE_DIRECTORY, LOG_DIRECTORY = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+PIPE_INSIDE, LOG_INSIDE = "/tmp/nvidia-mps", "/tmp/nvidia-mps-log"  # noqa: S108 - that /tmp is the program's own
+"""Where a daemon with a root of its own has its folders."""
 START_S, ANSWER_S, QUIT_S, END_S = 10.0, 2.0, 3.0, 2.0
 """How long a daemon may take to be ready, to answer, to quit by itself, to heed a signal."""
 MAX_SOCKET_PATH = 107
@@ -109,15 +110,20 @@ class MpsDaemons:
 
     def _start(self, where: Places, uuid: str) -> None:
         _check_depth(where)
-        program = self._programs.find(PROGRAM)
+        self._programs.find(PROGRAM)
         for folder, mode in ((where.pipe, 0o755), (where.log, 0o755), (where.shm, 0o1777)):
             _make(folder, mode)
-        variables = {PIPE_DIRECTORY: str(where.pipe), LOG_DIRECTORY: str(where.log), "CUDA_VISIBLE_DEVICES": uuid}
-        own = [str(where.lock), str(where.identity), world(), str(where.shm)]
-        command = [sys.executable, "-IS", str(launch.__file__), *own, str(program), "-f"]
+        variables = {
+            PIPE_DIRECTORY: self._programs.place(where.pipe, PIPE_INSIDE),
+            LOG_DIRECTORY: self._programs.place(where.log, LOG_INSIDE),
+            "CUDA_VISIBLE_DEVICES": uuid,
+        }
+        binds = ((where.shm, SHARED_MEMORY), (where.pipe, PIPE_INSIDE), (where.log, LOG_INSIDE))
+        note: launch.Note = {"lock": str(where.lock), "identity": str(where.identity), "world": world()}
         output = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        command = self._programs.command(PROGRAM, ("-f",), binds, note)
         pid = os.posix_spawn(
-            sys.executable,
+            command[0],
             command,
             self._programs.environment(variables),
             file_actions=[
@@ -155,7 +161,12 @@ class MpsDaemons:
 
     def _ask(self, where: Places, command: str, timeout_s: float) -> str:
         return self._programs.run(
-            PROGRAM, (), timeout_s=timeout_s, variables={PIPE_DIRECTORY: str(where.pipe)}, stdin=command + "\n"
+            PROGRAM,
+            (),
+            timeout_s=timeout_s,
+            variables={PIPE_DIRECTORY: self._programs.place(where.pipe, PIPE_INSIDE)},
+            stdin=command + "\n",
+            binds=((where.pipe, PIPE_INSIDE),),
         )
 
     def _end(self, where: Places, identity: Identity | None) -> None:
