@@ -64,6 +64,15 @@ class HealthBoard:
         with self._lock:
             return [self._told(uuid, device) for uuid, device in self._each()]
 
+    def wrong(self) -> Mapping[str, str]:
+        """Return what is wrong with each GPU that something is wrong with, for people; keys name the GPU."""
+        with self._lock:
+            texts = {
+                uuid: "; ".join(dict.fromkeys(each.text for each in found.faults))
+                for uuid, found in self._health.items()
+            }
+            return {uuid: text for uuid, text in texts.items() if text}
+
     def taints(self) -> Taints:
         """Return the taints of the devices that have any, as of now: silence becomes a taint without being told."""
         oldest_s = self._wall() - STALE_S
