@@ -12,10 +12,13 @@ from dra_driver.discover.sysfs import PciDevice, nearest_cards, network_cards, n
 from dra_driver.errors import RetryableError
 from dra_driver.inventory import MIB, Gpu, MigInstance, NodeGpus
 from dra_driver.nvml.api import (
+    ComputeInstance,
     DriverNotLoadedError,
     GpuLostError,
     GpuReading,
+    NotFoundError,
     NotPermittedError,
+    NotSupportedError,
     Nvml,
     ProfileReading,
 )
@@ -75,6 +78,7 @@ def discover(
     )
     gpus: list[Gpu] = []
     said = [*notes, *(f"GPU {uuid}: does not answer, it is not published" for uuid in sorted(lost))]
+    said += _unknown_to_nvml(roots, readings)
     for reading in readings:
         gpu, its_notes = _gpu(nvml, reading, around)
         gpus += [gpu] if gpu else []
@@ -86,6 +90,12 @@ def discover(
         gpus=tuple(gpus),
     )
     return Discovered(node, tuple(said))
+
+
+def _unknown_to_nvml(roots: Roots, readings: Sequence[GpuReading]) -> list[str]:
+    told = {reading.pci_address for reading in readings}
+    left = (address for address in nvidia_gpus(roots.sys) if address not in told)
+    return [f"GPU at {address}: is on the PCI bus, but NVML does not tell it; it is not published" for address in left]
 
 
 def _gpu(nvml: Nvml, reading: GpuReading, around: _Surroundings) -> tuple[Gpu | None, tuple[str, ...]]:
@@ -148,7 +158,16 @@ def _instances(nvml: Nvml, reading: GpuReading, geometry: MigGeometry | None) ->
     if reading.mig is None or not reading.mig.enabled or geometry is None:
         return ()
     existing = nvml.gpu_instances(reading.uuid)
-    return instances_of(geometry, existing, {one.id: nvml.compute_instances(reading.uuid, one.id) for one in existing})
+    parts = {one.id: _compute_instances(nvml, reading.uuid, one.id) for one in existing}
+    return instances_of(geometry, existing, {number: its for number, its in parts.items() if its is not None})
+
+
+def _compute_instances(nvml: Nvml, uuid: str, gpu_instance: int) -> Sequence[ComputeInstance] | None:
+    """Return the compute instances, None where the GPU instance has gone: claims end while we look."""
+    try:
+        return nvml.compute_instances(uuid, gpu_instance)
+    except (NotFoundError, NotSupportedError):
+        return None
 
 
 def _levels(reading: GpuReading, present: frozenset[int]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 A link that ends at a GPU of the node counts for that pair. One that ends at a switch, or at something unreadable,
 counts for every GPU that has such links too: which GPUs a switch joins, NVML never says, and NCCL infers it the same
-way. What NVML says of peers (P2P status) confirms it: in virtual machines the ends of bridges can be unreadable too.
+way. The fabric, or what NVML says of peers, confirms it: in virtual machines the ends of bridges are unreadable too.
 """
 
 from __future__ import annotations
@@ -79,24 +79,28 @@ def _joined(gpus: dict[int, GpuReading], ends: dict[int, _Ends], one: int, other
 
 
 def _confirmed(one: GpuReading, other: GpuReading, unreadable: int) -> bool:
-    """Whether links into switches join these two: the fabric is in order and NVML says that they are peers."""
-    if not (_in_order(one) and _in_order(other)):
-        return False
+    """Whether links into switches join these two.
+
+    From Hopper on the fabric tells, which MIG leaves alone; where there is none to ask, NVML must call them peers.
+    """
+    if (one.fabric.state, other.fabric.state) != ("not-supported", "not-supported"):
+        return _registered(one) == _registered(other) is not None
     if any(gpu.mig is not None and gpu.mig.enabled for gpu in (one, other)):
-        # MIG has no peers while it is on. Links are facts of the machine, and outlast its being switched.
+        # NVML denies peers while MIG is on, but links are facts of the machine.
         return not unreadable
     said = {_said(one, other.index), _said(other, one.index)}
     return False not in said and (True in said or not unreadable)
 
 
+def _registered(gpu: GpuReading) -> tuple[str, int | None] | None:
+    """Return the fabric and the clique where the GPU is in working order there."""
+    fabric = gpu.fabric
+    in_order = fabric.state == "completed" and fabric.status == "success"
+    return (fabric.cluster_uuid, fabric.clique_id) if in_order else None
+
+
 def _said(gpu: GpuReading, peer: int) -> bool | None:
     return gpu.nvlink_peers[peer] if peer < len(gpu.nvlink_peers) else None
-
-
-def _in_order(gpu: GpuReading) -> bool:
-    """Whether the fabric manager is done; where there is none to ask (Ampere and older), the peers tell."""
-    fabric = gpu.fabric
-    return fabric.state == "not-supported" or (fabric.state == "completed" and fabric.status == "success")
 
 
 def _links(gpu: GpuReading, ends: _Ends, row: tuple[int, ...]) -> GpuLinks:

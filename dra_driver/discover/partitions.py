@@ -29,10 +29,12 @@ def instances_of(
     gpu_instances: Sequence[GpuInstance],
     compute_instances: Mapping[int, Sequence[ComputeInstance]],
 ) -> tuple[MigInstance, ...]:
-    """Return what exists, by start; `compute_instances` by id of the GPU instance."""
+    """Return what exists, by start; `compute_instances` by id of the GPU instance, without those that have gone."""
     names = {profile.profile_id: profile.name for profile in geometry.profiles} if geometry else {}
     found = []
     for one in gpu_instances:
+        if one.id not in compute_instances:
+            continue
         bare = MigInstance(
             profile=names.get(one.profile_id, ""),
             profile_id=one.profile_id,
@@ -40,7 +42,7 @@ def instances_of(
             size=one.size,
             gpu_instance=one.id,
         )
-        parts = compute_instances.get(one.id, ())
+        parts = compute_instances[one.id]
         found += [replace(bare, compute_instance=part.id, uuid=part.uuid, fills=part.fills) for part in parts] or [bare]
     return tuple(found)
 

@@ -9,7 +9,14 @@ from typing import Any
 
 import pynvml
 
-from dra_driver.nvml.api import ComputeInstance, GpuInstance, NotSupportedError, NvmlError, ProfileReading
+from dra_driver.nvml.api import (
+    ComputeInstance,
+    GpuInstance,
+    NotFoundError,
+    NotSupportedError,
+    NvmlError,
+    ProfileReading,
+)
 from dra_driver.nvml.session import Handle, Struct, ask, ask_or, fault
 from topology.mig import MigEngines
 
@@ -101,15 +108,15 @@ def _profile(enum: int, info: Struct, placements: Sequence[Struct]) -> ProfileRe
 
 
 def gpu_instances(handle: Handle, known: Sequence[ProfileReading]) -> tuple[GpuInstance, ...]:
-    """Return the GPU instances that exist, by start."""
+    """Return the GPU instances that exist, by start. One that goes while they are listed is not among them."""
     found = []
     for profile in known:
         room = (pynvml.c_nvmlGpuInstance_t * max(profile.max_instances, 1))()
-        function = pynvml.nvmlDeviceGetGpuInstances
-        for instance in _listed(function, handle, profile.profile_id, room):
-            info = ask(pynvml.nvmlGpuInstanceGetInfo, instance)
-            place = info.placement
-            found.append(GpuInstance(id=info.id, profile_id=info.profileId, start=place.start, size=place.size))
+        for instance in _listed(pynvml.nvmlDeviceGetGpuInstances, handle, profile.profile_id, room):
+            info = ask_or(None, pynvml.nvmlGpuInstanceGetInfo, instance)
+            if info is not None:
+                at = info.placement
+                found.append(GpuInstance(id=info.id, profile_id=info.profileId, start=at.start, size=at.size))
     return tuple(sorted(found, key=lambda instance: (instance.start, instance.id)))
 
 
@@ -127,7 +134,9 @@ def compute_instances(gpu_instance: Handle) -> tuple[ComputeInstance, ...]:
         if info is not None:
             room = (pynvml.c_nvmlComputeInstance_t * max(info.instanceCount, 1))()
             listed = _listed(pynvml.nvmlGpuInstanceGetComputeInstances, gpu_instance, info.id, room)
-            found += [compute_instance(one) for one in listed]
+            for one in listed:
+                with suppress(NotFoundError):
+                    found.append(compute_instance(one))
     return tuple(sorted(set(found), key=lambda instance: instance.id))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pynvml
@@ -63,6 +65,60 @@ def test_t17_mig_devices_that_somebody_else_made_are_found_and_never_fatal(tmp_p
     )
     assert empty == MigInstance(profile="1g.5gb", profile_id=19, start=6, size=1, gpu_instance=bare)
     resource_slices(node)
+
+
+def test_partitions_that_come_and_go_while_we_look_are_no_fault(tmp_path: Path) -> None:
+    """Claims are prepared and end in other threads; what is told is something that was there."""
+    with machine_below(tmp_path, H100) as (twin, nvml, _):
+        uuid = twin.gpu(0).uuid
+        looked = threading.Event()
+
+        def churn() -> int:
+            rounds = 0
+            while not looked.is_set() or rounds < 3:
+                nvml.set_mig_mode(uuid, enabled=True)
+                number = nvml.create_gpu_instance(uuid, 19, rounds % 7)
+                device = nvml.create_compute_instance(uuid, number)
+                nvml.destroy_compute_instance(uuid, number, device.id)
+                nvml.destroy_gpu_instance(uuid, number)
+                nvml.set_mig_mode(uuid, enabled=False)
+                rounds += 1
+            return rounds
+
+        with ThreadPoolExecutor(1) as pool:
+            others = pool.submit(churn)
+            try:
+                for _ in range(20):
+                    gpu = discover(nvml, Roots(sys=tmp_path), NODE).node.gpus[0]
+                    assert {its.profile for its in gpu.instances} <= {"1g.10gb"}
+                    assert len(gpu.nvlinks) == 8
+            finally:
+                looked.set()
+            assert others.result() >= 3
+
+
+@pytest.mark.parametrize(
+    "call", ["nvmlGpuInstanceGetInfo", "nvmlDeviceGetGpuInstanceById", "nvmlComputeInstanceGetInfo"]
+)
+@pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.INVALID_ARGUMENT])
+def test_a_partition_that_goes_between_two_questions_is_gone(call: str, code: Code, tmp_path: Path) -> None:
+    with machine_below(tmp_path, A100, mig_enabled=True) as (twin, nvml, _):
+        uuid = twin.gpu(0).uuid
+        nvml.create_compute_instance(uuid, nvml.create_gpu_instance(uuid, 9, 4))
+        twin.fault(call, code=code)
+        (gpu, *_) = discover(nvml, Roots(sys=tmp_path), NODE).node.gpus
+    assert [its.uuid for its in gpu.instances] == ([""] if call == "nvmlComputeInstanceGetInfo" else [])
+
+
+def test_a_gpu_on_the_bus_that_nvml_does_not_tell_is_noted(tmp_path: Path) -> None:
+    """Given to a virtual machine, or lost before we came."""
+    with machine_below(tmp_path, "t4-4-pcie") as (twin, nvml, _):
+        write_sys(tmp_path, twin.facts, "580.105.08")
+        put(tmp_path / "sys", GPU_PATH, vendor="0x10de", **{"class": "0x030200"})
+        found = discover(nvml, Roots(sys=tmp_path / "sys"), NODE)
+    assert len(found.node.gpus) == 4
+    assert [note for note in found.notes if "0000:53:00.0" in note] == list(found.notes)
+    assert len(found.notes) == 1
 
 
 @pytest.mark.parametrize("policy", MigPolicy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +84,13 @@ def test_switches_join_only_once_the_fabric_is_in_order(fabric: FabricFacts, joi
     assert rows(gpus) == ([(0, 18), (18, 0)] if joined else [(), ()])
 
 
+def test_gpus_of_different_cliques_are_not_joined_by_switches() -> None:
+    """Partitions of one board, both in order."""
+    other = msgspec.structs.replace(COMPLETED, clique_id=1)
+    gpus = [reading(at, links=tuple(to_switch(18)), fabric=(COMPLETED, other)[at // 2]) for at in range(4)]
+    assert rows(gpus) == [(0, 18, 0, 0), (18, 0, 0, 0), (0, 0, 0, 18), (0, 0, 18, 0)]
+
+
 def test_unreadable_ends_join_only_those_that_nvml_calls_peers() -> None:
     """In a virtual machine bridged cards hide their far ends; a switch must not be invented for all four."""
     bridged = {0: 1, 1: 0, 2: 3, 3: 2}
@@ -133,6 +141,16 @@ def test_links_stay_while_mig_is_switched_on_for_a_claim() -> None:
         reading(2, links=tuple(to_switch(18)), nvlink_peers=(False, True, None), fabric=COMPLETED),
     ]
     assert rows(gpus) == [(0, 18, 18), (18, 0, 18), (18, 18, 0)]
+
+
+def test_unreadable_ends_of_a_registered_board_stay_too_while_mig_is_on() -> None:
+    """A virtual machine with a whole HGX board: only boards with switches register with a fabric."""
+    on = MigReading(enabled=True, pending=True)
+    gpus = [
+        reading(at, links=tuple(to_nowhere(18)), nvlink_peers=(False, False), mig=on if at else None, fabric=COMPLETED)
+        for at in range(2)
+    ]
+    assert rows(gpus) == [(0, 18), (18, 0)]
 
 
 def test_a_missing_index_has_no_links() -> None:
