@@ -49,9 +49,9 @@ class SimulatedGpus:
         return _twin(verb, self.state, *words)
 
 
-def manifests() -> list[dict[str, Any]]:
-    """Return the driver's manifests, rendered."""
-    return kustomize.render(shipped("manifests", "driver"))
+def manifests(form: str = "base") -> list[dict[str, Any]]:
+    """Return a form of the driver's manifests, rendered: a folder of manifests/driver."""
+    return kustomize.render(shipped("manifests", "driver", form))
 
 
 def start(plane: ControlPlane, node: Node, gpus: SimulatedGpus, *options: str, name: str = NAME) -> int:

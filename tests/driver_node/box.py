@@ -173,6 +173,14 @@ class Box:
         folder = self.node.paths.kubelet_root / "plugins" / DRIVER / "claims"
         return [json.loads(path.read_text().partition("\n")[2]) for path in sorted(folder.glob("*.json"))]
 
+    def workload(self) -> Manifest:
+        """Return a reference to the DaemonSet."""
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"namespace": "dovetail-driver", "name": "dovetail-driver"},
+        }
+
     def slices(self) -> list[Manifest]:
         """Return the driver's slices of this node."""
         stored = self.plane.api.list(objects.RESOURCE_API, "ResourceSlice")
