@@ -57,10 +57,6 @@ class Turns:
             else:
                 del self._locks[key]
 
-    def waiting(self, key: str) -> int:
-        """Return how many wait for the key behind the one who has it."""
-        return max(0, self._locks[key][1] - 1) if key in self._locks else 0
-
 
 class Workers:
     """Threads for code that blocks."""

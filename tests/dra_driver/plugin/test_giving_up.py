@@ -9,10 +9,16 @@ import pytest
 
 from dra_driver.plugin.caller import RpcCaller
 from dra_driver.plugin.calls import AT_ONCE, ClaimCalls
+from dra_driver.prepare.model import ClaimRef
 from tests.dra_driver.kubelet import Pod, until
 from tests.dra_driver.plugin.world import FOREVER, World, played, ref
 
 POD = Pod("pod", ["pod"])
+
+
+def waiting(calls: ClaimCalls, claim: ClaimRef) -> bool:
+    """Whether a call waits for its turn behind another one of the claim."""
+    return claim.uid in calls.turns._locks and calls.turns._locks[claim.uid][1] > 1
 
 
 async def cancelled(call: Awaitable[object], begun: Callable[[], object]) -> None:
@@ -62,7 +68,7 @@ def test_prepare_cancelled_while_it_waits_for_an_unprepare_has_no_effect() -> No
         undoing = asyncio.ensure_future(calls.unprepare([claim], RpcCaller(60)))
         await until(lambda: world.calls_of("unprepare"), "unprepare at work")
         waiting = asyncio.ensure_future(calls.prepare([claim], RpcCaller(60)))
-        await until(lambda: calls.turns.waiting(claim.uid), "it waits for its turn")
+        await until(lambda: waiting(calls, claim), "it waits for its turn")
         waiting.cancel()
         world.node.quick.set()
         with pytest.raises(asyncio.CancelledError):
@@ -84,7 +90,7 @@ def test_unprepare_undoes_all_of_a_prepare_that_lost_its_caller_midway() -> None
         await until(lambda: world.node.calls, "prepare at work")
         preparing.cancel()
         undoing = asyncio.ensure_future(calls.unprepare([claim], RpcCaller(60)))
-        await until(lambda: calls.turns.waiting(claim.uid) or world.calls_of("unprepare"), "unprepare has come")
+        await until(lambda: waiting(calls, claim) or world.calls_of("unprepare"), "unprepare has come")
         assert world.calls_of("unprepare") == [], "it waits for the end of what was begun"
         world.node.quick.set()
         assert (await undoing)[claim.uid].error == ""

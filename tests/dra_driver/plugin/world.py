@@ -99,6 +99,7 @@ class FileNode:
     """A preparer whose effects are files: a journal and a CDI file for each claim."""
 
     root: Path
+    driver: str = DRIVER_NAME
     calls: list[tuple[str, str]] = field(default_factory=list)
     faults: deque[Exception] = field(default_factory=deque)
     """Raised one by one, before anything is done."""
@@ -112,13 +113,13 @@ class FileNode:
         self.locked.set()
         self.quick.set()
         for folder in ("journal", "cdi"):
-            (self.root / folder).mkdir(exist_ok=True)
+            (self.root / folder).mkdir(exist_ok=True, parents=True)
 
     def prepare(self, claim: ResourceClaim, caller: Caller) -> Sequence[PreparedDevice]:
         uid = claim.metadata.uid
         self._begin("prepare", uid, caller)
         assert claim.status.allocation is not None
-        results = [each for each in claim.status.allocation.devices.results if each.driver == DRIVER_NAME]
+        results = [each for each in claim.status.allocation.devices.results if each.driver == self.driver]
         names = [result.device for result in results]
         with self.journal_lock:
             self._take(uid, names)
@@ -127,7 +128,7 @@ class FileNode:
                 requests=(each.request.split("/")[0],),
                 pool=each.pool,
                 device=each.device,
-                cdi_ids=(f"k8s.{DRIVER_NAME}/claim={uid}-{each.device}",),
+                cdi_ids=(f"k8s.{self.driver}/claim={uid}-{each.device}",),
                 share_id=each.share_id,
             )
             for each in results
@@ -208,27 +209,34 @@ class Reports:
 class World:
     """A node, its API server, and who lives on it."""
 
-    def __init__(self, root: Path, api_of_kubelet: Api = V1) -> None:
-        self.root, self.version = root, api_of_kubelet
+    def __init__(self, root: Path, api_of_kubelet: Api = V1, driver: str = DRIVER_NAME) -> None:
+        self.root, self.version, self.driver = root, api_of_kubelet, driver
         for folder in ("plugins", "plugins_registry"):
-            (root / folder).mkdir(mode=0o750)
-        self.roots = Roots(kubelet=root, state=root / "plugins" / DRIVER_NAME)
+            (root / folder).mkdir(mode=0o750, exist_ok=True)
+        self.roots = Roots(kubelet=root, state=root / "plugins" / driver)
         self.api = FakeApi(root / "claims.json")
-        self.node = FileNode(root)
+        self.node = FileNode(root / driver if driver != DRIVER_NAME else root, driver)
         self.health = FakeHealth()
         self.reports = Reports()
 
+    def neighbour(self, driver: str) -> World:
+        """Return another driver on the same node."""
+        other = World(self.root, self.version, driver)
+        other.api = self.api
+        return other
+
     def paths(self, pod_uid: str = "") -> SocketPaths:
-        return SocketPaths.of(self.roots, DRIVER_NAME, pod_uid)
+        return SocketPaths.of(self.roots, self.driver, pod_uid)
 
     def kubelet(self, timers: Timers | None = None) -> FakeKubelet:
         return FakeKubelet(self.root, self.api, self.api.wipe, api=self.version, timers=timers or Timers())
 
     def calls(self) -> ClaimCalls:
-        return ClaimCalls(ours=OURS, preparer=self.node, claims=self.api, reporter=self.reports)
+        ours = OurNode(driver=self.driver, pool=pool_name(self.driver, NODE), node=NODE)
+        return ClaimCalls(ours=ours, preparer=self.node, claims=self.api, reporter=self.reports)
 
     def plugin(self, pod_uid: str = "", **changes: Any) -> Plugin:
-        settings = PluginSettings(driver=DRIVER_NAME, paths=self.paths(pod_uid), **changes)
+        settings = PluginSettings(driver=self.driver, paths=self.paths(pod_uid), **changes)
         return Plugin(settings, self.calls(), self.health)
 
     @contextlib.asynccontextmanager
@@ -240,13 +248,21 @@ class World:
 
     def claim(self, name: str, *pods: Pod, device: str = "gpu-0", uid: str = "", **changes: Any) -> ResourceClaim:
         """Put an allocated claim, reserved for the pods, into the API server. `changes` are of its result."""
-        result: dict[str, Any] = {"request": "gpu", "driver": DRIVER_NAME, "pool": POOL, "device": device} | changes
-        results = (DeviceRequestAllocationResult(**result),)
+        return self.claim_of(name, [self.result(**({"device": device} | changes))], *pods, uid=uid)
+
+    def result(self, **changes: Any) -> DeviceRequestAllocationResult:
+        """Return a device of ours given to request "gpu"."""
+        ours: dict[str, Any] = {"request": "gpu", "driver": self.driver, "pool": pool_name(self.driver, NODE)}
+        return DeviceRequestAllocationResult(**(ours | {"device": "gpu-0"} | changes))
+
+    def claim_of(
+        self, name: str, results: Sequence[DeviceRequestAllocationResult], *pods: Pod, uid: str = ""
+    ) -> ResourceClaim:
         return self.api.put(
             ResourceClaim(
                 metadata=Metadata(namespace="default", name=name, uid=uid or str(uuid4())),
                 status=ResourceClaimStatus(
-                    allocation=AllocationResult(devices=DeviceAllocationResult(results=results)),
+                    allocation=AllocationResult(devices=DeviceAllocationResult(results=tuple(results))),
                     reserved_for=tuple(
                         ResourceClaimConsumerReference(uid=pod.uid, name=pod.name, resource="pods") for pod in pods
                     ),
