@@ -67,12 +67,12 @@ def test_prepare_cancelled_while_it_waits_for_an_unprepare_has_no_effect() -> No
         world.node.quick.clear()
         undoing = asyncio.ensure_future(calls.unprepare([claim], RpcCaller(60)))
         await until(lambda: world.calls_of("unprepare"), "unprepare at work")
-        waiting = asyncio.ensure_future(calls.prepare([claim], RpcCaller(60)))
+        late = asyncio.ensure_future(calls.prepare([claim], RpcCaller(60)))
         await until(lambda: waiting(calls, claim), "it waits for its turn")
-        waiting.cancel()
+        late.cancel()
         world.node.quick.set()
         with pytest.raises(asyncio.CancelledError):
-            await waiting
+            await late
         assert (await undoing)[claim.uid].error == ""
         assert world.node.prepared() == set()
         assert len(world.calls_of("prepare")) == 1
