@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 from dra_driver.errors import RetryableError
-from dra_driver.nvml.api import ComputeInstance, NotFoundError, Nvml, ResetRequiredError
+from dra_driver.nvml.api import (
+    ComputeInstance,
+    InUseError,
+    NotFoundError,
+    NotSupportedError,
+    Nvml,
+    ResetRequiredError,
+)
 from dra_driver.prepare.act import Effects, with_made
 from dra_driver.prepare.clash import held_on
 from dra_driver.prepare.model import DeviceIntent, Made, Phase, Record
@@ -91,7 +98,7 @@ def _destroy_compute_instance(effects: Effects, record: Record, at: int) -> Reco
         return record
     for compute in there.compute:
         _check_idle(effects.nvml, intent, compute)
-        with _destroying(f"destroy the compute instance of {where(intent)}"):
+        with _destroying(f"destroy the compute instance of {where(intent)}", effects.nvml, intent, there):
             effects.nvml.destroy_compute_instance(intent.gpu_uuid, compute.gpu_instance, compute.id)
     record = with_made(record, at, replace(made, compute_instance=None, uuid=there.compute[0].uuid))
     effects.journal.put(record)
@@ -102,7 +109,7 @@ def _destroy_gpu_instance(effects: Effects, record: Record, at: int) -> Record:
     intent, made = record.devices[at], record.made[at]
     there = _ours(effects.nvml, intent, made)
     if there is not None:
-        with _destroying(f"destroy the GPU instance of {where(intent)}"):
+        with _destroying(f"destroy the GPU instance of {where(intent)}", effects.nvml, intent, there):
             effects.nvml.destroy_gpu_instance(intent.gpu_uuid, there.gpu_instance.id)
     if made.gpu_instance is None or not is_partition(intent):
         return record
@@ -137,17 +144,17 @@ def _check_idle(nvml: Nvml, intent: DeviceIntent, compute: ComputeInstance) -> N
 
 
 def _switch_mig_off(nvml: Nvml, record: Record, others: Sequence[Record]) -> None:
-    """Switch MIG off where we switched it on and nothing is left that needs it; where it cannot be now, leave it on."""
+    """Switch MIG off where we switched it on and nothing is left that needs it; leave it on while somebody holds it."""
     switched = {intent.gpu_uuid for intent, made in _devices(record) if made.mig_switched_on}
     for uuid in sorted(switched, reverse=True):
         if any(intent.mig is not None for _, intent in held_on(others, uuid)) or read(nvml, uuid).instances:
             continue
-        try:
-            with asking(f"switch MIG off on GPU {uuid}"):
+        with asking(f"switch MIG off on GPU {uuid}"):
+            try:
                 _off(nvml, uuid)
-        except RetryableError as fault:
-            # Nothing is lost: who needs the whole GPU switches it off.
-            log.warning("MIG stays on uuid=%s reason=%s", uuid, fault)
+            except (InUseError, NotSupportedError) as fault:
+                # A monitor may hold it for ever, and no pod should wait for that: who needs it off switches it off.
+                log.warning("MIG stays on uuid=%s reason=%s", uuid, fault)
 
 
 def _off(nvml: Nvml, uuid: str) -> None:
@@ -162,10 +169,14 @@ def _off(nvml: Nvml, uuid: str) -> None:
 
 
 @contextmanager
-def _destroying(what: str) -> Iterator[None]:
-    """As `asking`; what is gone already is what was wanted."""
-    with asking(what), suppress(NotFoundError):
-        yield
+def _destroying(what: str, nvml: Nvml, intent: DeviceIntent, there: Instance) -> Iterator[None]:
+    """As `asking`; what is gone already is what was wanted. NVML is not believed: it must have changed."""
+    try:
+        with asking(what):
+            yield
+    except RetryableError as fault:
+        if not isinstance(fault.__cause__, NotFoundError) or there in read(nvml, intent.gpu_uuid).instances:
+            raise
 
 
 def _devices(record: Record) -> tuple[tuple[DeviceIntent, Made], ...]:
