@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
@@ -62,6 +62,10 @@ class Counts(Protocol):
     def failed(self, call: str) -> None:
         """Count a call of NVML that failed."""
         ...
+
+
+MOST_AT_ONCE = 1000
+"""Events taken before a look: a storm that goes on must not keep other GPUs from being looked at."""
 
 
 class _Uncounted:
@@ -153,20 +157,24 @@ class HealthMonitor:
                 continue
             event = watch.wait(min(left_s, self._watching.wait_s))
             if event is not None:
-                self.take(event)
+                self.take((event, *_waiting(watch)))
 
-    def take(self, event: GpuEvent) -> None:
-        """Take an event, and tell the board."""
-        health = self._health.get(event.uuid)
-        if health is None:
-            return
-        look = self._look_at(event.uuid, self._lost()) or Look()
-        if event.xid:
-            self._counts.xid(event.xid)
-            log.warning("gpu event uuid=%s gi=%s %s", event.uuid, event.gpu_instance, named(event.xid))
-            health = after_xid(health, event.xid, self._part(event), look, self._watching.ignored_xids)
-        self._health[event.uuid] = after_look(health, look, self._clock(), self._watching.settle_s)
+    def take(self, events: Sequence[GpuEvent]) -> None:
+        """Take events, and tell the board. A storm of them costs one look at each GPU."""
+        lost = self._lost()
+        looks = {uuid: self._look_at(uuid, lost) or Look() for uuid in {each.uuid for each in events} & {*self._health}}
+        for event in events:
+            if event.xid and event.uuid in looks:
+                self._xid(event, looks[event.uuid])
+        for uuid, look in looks.items():
+            self._health[uuid] = after_look(self._health[uuid], look, self._clock(), self._watching.settle_s)
         self._board.report(self._health)
+
+    def _xid(self, event: GpuEvent, look: Look) -> None:
+        self._counts.xid(event.xid)
+        log.warning("gpu event uuid=%s gi=%s %s", event.uuid, event.gpu_instance, named(event.xid))
+        ignored = self._watching.ignored_xids
+        self._health[event.uuid] = after_xid(self._health[event.uuid], event.xid, self._part(event), look, ignored)
 
     def look(self) -> None:
         """Look at each published GPU, and tell the board."""
@@ -223,3 +231,12 @@ class HealthMonitor:
     def _failed(self, what: str, fault: NvmlError) -> None:
         self._counts.failed(fault.call)
         log.warning("nvml failed at=%s fault=%s", what, fault)
+
+
+def _waiting(watch: EventWatch) -> Iterator[GpuEvent]:
+    """Yield the events that have come already, as many as are taken at a time."""
+    for _ in range(MOST_AT_ONCE):
+        event = watch.wait(0)
+        if event is None:
+            return
+        yield event
