@@ -71,6 +71,7 @@ SCHEMA: Json = {
         "containerEdits": _EDITS,
     },
 }
+_VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 _ENV_NAMES = re.compile(r"NVIDIA_VISIBLE_DEVICES|CUDA_MPS_[A-Z_]+|DOVETAIL_[A-Z0-9_]+")
 _DEVICE = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.:-]*[a-zA-Z0-9])?")
 _ANNOTATION = re.compile(r"[a-z0-9.-]{1,253}/[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?")
@@ -78,7 +79,7 @@ _ANNOTATION = re.compile(r"[a-z0-9.-]{1,253}/[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-
 
 def faults(spec: Any) -> list[str]:
     """All that is wrong with a spec; empty for one that every runtime takes and that hands out nothing unexpected."""
-    found = [f"{error.json_path}: {error.message}" for error in jsonschema.Draft7Validator(SCHEMA).iter_errors(spec)]
+    found = [f"{error.json_path}: {error.message}" for error in _VALIDATOR.iter_errors(spec)]
     return found or [*_of_names(spec), *_of_edits(spec), *_of_version(spec)]
 
 

@@ -144,6 +144,14 @@ def test_the_copy_is_the_record(host: Host) -> None:
     assert files.copy_of(OTHER_UID) is None
 
 
+def test_what_a_crash_left_is_cleaned_and_no_claim(host: Host) -> None:
+    files = host.files()
+    host.put(f"cdi/.{file_name(UID)}.part", "hal")
+    assert files.claims() == ()
+    assert files.discard_unfinished() == 1
+    assert list(host.roots.cdi.iterdir()) == []
+
+
 def test_t06_a_new_claim_of_the_same_name_has_a_file_of_its_own(host: Host) -> None:
     files = host.files()
     files.write(record([gpu(0)]))

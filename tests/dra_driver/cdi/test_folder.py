@@ -213,6 +213,23 @@ def test_fi8_a_disk_that_says_no_is_a_typed_error_and_the_old_file_stays(
     assert {entry.name for entry in path.iterdir()} == {NAME}
 
 
+def test_fi8_a_disk_that_cannot_be_read_is_an_error_and_no_missing_file(
+    folder: CdiFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is taken for missing would be taken for a claim that holds nothing."""
+    folder.write(UID, b"one")
+    real = os.open
+
+    def failing(path: object, flags: int, **more: Any) -> int:
+        if path == NAME:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, flags, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(folder_module.os, "open", failing)
+    with pytest.raises(CdiFolderError, match="Input/output error"):
+        folder.read(UID)
+
+
 def test_t27_no_handle_is_left_open_whatever_happens(folder: CdiFolder, path: Path) -> None:
     """HAMi #2245 lost a handle with every MIG apply."""
 

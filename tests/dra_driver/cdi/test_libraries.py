@@ -209,6 +209,15 @@ def test_what_was_found_is_remembered_until_the_driver_changes(host: Host, monke
     assert searches == 3
 
 
+def test_files_that_vanish_while_we_look_are_an_error_to_try_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def vanishing(*_asked: object) -> dict[str, Path]:
+        raise FileNotFoundError(2, "No such file or directory", "libcuda.so.1")
+
+    monkeypatch.setattr(driverfiles, "libraries", vanishing)
+    with pytest.raises(DriverFilesError, match="is it being replaced"):
+        DriverFiles(host.roots, machine="x86_64").mounts(VERSION)
+
+
 def test_a_failed_search_is_not_remembered(host: Host) -> None:
     files = DriverFiles(host.roots, machine="x86_64")
     with pytest.raises(DriverFilesError):
