@@ -150,22 +150,14 @@ def _switch_mig_off(nvml: Nvml, record: Record, others: Sequence[Record]) -> Non
         if any(intent.mig is not None for _, intent in held_on(others, uuid)) or read(nvml, uuid).instances:
             continue
         with asking(f"switch MIG off on GPU {uuid}"):
+            mode = nvml.mig_mode(uuid)
+            if mode is None or not (mode.enabled or mode.pending):
+                continue
             try:
-                _off(nvml, uuid)
-            except (InUseError, NotSupportedError) as fault:
+                nvml.set_mig_mode(uuid, enabled=False)
+            except (InUseError, NotSupportedError, ResetRequiredError) as fault:
                 # A monitor may hold it for ever, and no pod should wait for that: who needs it off switches it off.
                 log.warning("MIG stays on uuid=%s reason=%s", uuid, fault)
-
-
-def _off(nvml: Nvml, uuid: str) -> None:
-    mode = nvml.mig_mode(uuid)
-    if mode is None or not (mode.enabled or mode.pending):
-        return
-    try:
-        nvml.set_mig_mode(uuid, enabled=False)
-    except ResetRequiredError:
-        # A reset is not ours to ask for: what is pending is taken back.
-        nvml.set_mig_mode(uuid, enabled=mode.enabled)
 
 
 @contextmanager

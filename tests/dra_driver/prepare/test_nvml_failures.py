@@ -89,8 +89,8 @@ def _once(
     assert report.faults == {}
     fresh.prepare(ASKED, PATIENT)
     fresh.unprepare(claim_ref(ASKED), PATIENT)
-    if function == "nvmlDeviceSetMigMode" and code in (Code.IN_USE, Code.NOT_SUPPORTED, Code.FUNCTION_NOT_FOUND):
-        # MIG that could not be switched off goes off when the whole GPU is wanted.
+    if function == "nvmlDeviceSetMigMode":
+        # MIG that could not be switched off may stay on, and goes off when the whole GPU is wanted.
         fresh.prepare(WHOLE, PATIENT)
         fresh.unprepare(claim_ref(WHOLE), PATIENT)
     for each in (state, fresh):

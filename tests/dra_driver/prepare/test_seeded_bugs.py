@@ -106,17 +106,10 @@ def mig_goes_off_when_a_gpu_is_empty(patch: Patch) -> None:
     """MIG is switched off with the last device, whoever switched it on (NVIDIA #883)."""
 
     def switch_off(nvml: Any, record: Any, others: Any) -> None:
-        made = tuple(replace(each, mig_switched_on=True) for each in record.made)
-        real(nvml, replace(record, made=made), others)
+        for intent in record.devices:
+            pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByUUID(intent.gpu_uuid), 0)
 
-    real = undo._switch_mig_off
     patch.setattr(undo, "_switch_mig_off", switch_off)
-    patch.setattr(undo, "_off", force_off)
-
-
-def force_off(nvml: Any, gpu: str) -> None:
-    handle = pynvml.nvmlDeviceGetHandleByUUID(gpu)
-    pynvml.nvmlDeviceSetMigMode(handle, 0)
 
 
 def what_no_claim_has_is_destroyed(patch: Patch) -> None:
