@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import grpc
 from grpc import aio
 
+from dra_driver.metrics import Gauges, Metrics
 from dra_driver.pb import dra_v1_pb2 as dra
 from dra_driver.pb import dra_v1_pb2_grpc as dra_services
 from dra_driver.pb import pluginregistration_v1_pb2 as registration
 from dra_driver.pb import pluginregistration_v1_pb2_grpc as registration_services
 from dra_driver.plugin.plugin import Plugin
+from dra_driver.prepare.model import Record
+from dra_driver.publish.taints import Taints
 from dra_driver.settings import Settings
 from dra_driver.slices.controller import SliceController
 
@@ -28,6 +31,15 @@ class Answers:
         """Why they are not known; empty when they are."""
         self.plugin: Plugin | None = None
         self.controller: SliceController | None = None
+        self.prepared: Callable[[], Iterable[Record]] = tuple
+        self.tainted: Callable[[], Taints] = dict
+        self.metrics = Metrics(Gauges(records=self._prepared, taints=self._tainted, ready=lambda: not self.lacks()))
+
+    def _prepared(self) -> Iterable[Record]:
+        return self.prepared()
+
+    def _tainted(self) -> Taints:
+        return self.tainted()
 
     async def alive(self) -> str:
         """Call ourselves as the kubelet does, once there is somebody to be called. Returns what is wrong."""
@@ -59,7 +71,7 @@ class Answers:
 
     def exposition(self) -> bytes:
         """Return the metrics."""
-        return b""
+        return self.metrics.exposition()
 
     def settings(self) -> Mapping[str, object]:
         """Return the settings."""

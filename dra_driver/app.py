@@ -58,6 +58,7 @@ async def _serve(settings: Settings, told: asyncio.Event) -> None:
         Observed(settings.listen, answers),
         asyncio.TaskGroup() as group,
     ):
+        client.watch_calls(answers.metrics.called)
         tasks = Tasks(group)
         ended = group.create_task(_told(told))
         side = await _found(settings, answers, ended)

@@ -47,7 +47,6 @@ class NodeSide:
     nvml: Nvml
     inspection: Inspection
     state: DeviceState
-    files: ClaimFiles
 
     @classmethod
     def make(cls, settings: Settings, nvml: Nvml) -> Self:
@@ -74,7 +73,11 @@ class NodeSide:
             driver=DRIVER_NAME,
             written_by=settings.version,
         )
-        return cls(nvml=nvml, inspection=inspection, state=state, files=files)
+        return cls(nvml=nvml, inspection=inspection, state=state)
+
+    def records(self) -> Collection[Record]:
+        """Return what is prepared, or on its way there or back."""
+        return _records(self.state.effects.journal)
 
 
 def open_nvml(roots: Roots) -> PynvmlNvml:

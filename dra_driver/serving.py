@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dra_driver.answers import Answers
 from dra_driver.assemble import NodeSide
 from dra_driver.errors import DeviceError
+from dra_driver.events import ClaimReports, DriverEvents, FindingReports, HealthReports, SliceReports
 from dra_driver.health.board import HealthBoard
 from dra_driver.health.monitor import HealthMonitor
 from dra_driver.nvml.api import NvmlError
@@ -18,7 +21,6 @@ from dra_driver.plugin.claims import ApiClaims, OurNode
 from dra_driver.plugin.plugin import Plugin, PluginSettings
 from dra_driver.plugin.podresources import PodResources
 from dra_driver.plugin.sockets import SocketPaths
-from dra_driver.prepare.model import ClaimRef
 from dra_driver.publish.names import DRIVER_NAME, pool_name
 from dra_driver.settings import Settings
 from dra_driver.slices.controller import SliceController
@@ -35,12 +37,6 @@ INSPECT_S = 60.0
 """Between two looks for GPUs that come or go. Their health is another matter: that is told at once."""
 
 
-class Unheard:
-    def refused(self, claim: ClaimRef, fault: DeviceError) -> None: ...
-
-    def answered(self, method: str, seconds: float, *, claims: int, refused: int) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Serving:
     """One run, from the moment when the GPUs are known."""
@@ -54,29 +50,45 @@ class Serving:
 
     async def run(self, tasks: Tasks, ended: asyncio.Task[None]) -> None:
         """Serve and publish until `ended`. Raises SocketError where another instance serves."""
-        settings, answers = self.settings, self.answers
-        ours = OurNode(driver=DRIVER_NAME, pool=pool_name(DRIVER_NAME, settings.node), node=settings.node)
+        settings, side, metrics = self.settings, self.side, self.answers.metrics
+        events = DriverEvents(self.client, settings.node)
         claims = ApiClaims(self.client)
-        calls = ClaimCalls(ours=ours, preparer=self.side.state, claims=claims, reporter=Unheard())
-        tending = Tending(self.side.state, claims, PodResources.of(settings.roots.kubelet, DRIVER_NAME), lambda _: None)
+        pods = PodResources.of(settings.roots.kubelet, DRIVER_NAME)
+        tending = Tending(side.state, claims, pods, FindingReports(events, metrics))
         await tending.begin()
+        ours = OurNode(driver=DRIVER_NAME, pool=pool_name(DRIVER_NAME, settings.node), node=settings.node)
+        calls = ClaimCalls(ours=ours, preparer=side.state, claims=claims, reporter=ClaimReports(events, metrics))
         paths = SocketPaths.of(settings.roots, DRIVER_NAME, settings.pod_uid)
         board = HealthBoard()
         async with Plugin(PluginSettings(driver=DRIVER_NAME, paths=paths), calls, board) as plugin:
-            controller = SliceController(self.client, settings.node, registered=plugin.registered)
+            told = SliceReports(events, metrics)
+            controller = SliceController(self.client, settings.node, registered=plugin.registered, told=told)
             publisher = Publisher(controller, board)
-            publisher.show(self.side.inspection.node())
-            answers.plugin, answers.controller = plugin, controller
-            with HealthMonitor(self.side.nvml, board):
-                tasks.start("registration", plugin.failed())
-                tasks.start("slices", controller.run())
-                tasks.start("health", publisher.run())
-                tasks.start("inspection", self._inspect(publisher))
-                tasks.start("sentinel", tending.run())
-                tasks.start("readiness", self._tell_ready(controller))
+            publisher.show(side.inspection.node())
+            work = {
+                "registration": plugin.failed(),
+                "slices": controller.run(),
+                "health": publisher.run(),
+                "health events": HealthReports(events, board).run(),
+                "events": events.run(),
+                "inspection": self._inspect(publisher),
+                "sentinel": tending.run(),
+                "readiness": self._tell_ready(controller),
+            }
+            with HealthMonitor(side.nvml, board, counts=metrics), self._answered(plugin, controller, board):
+                for name, each in work.items():
+                    tasks.start(name, each)
                 await ended
                 tasks.stop()
-            answers.plugin = answers.controller = None
+
+    @contextmanager
+    def _answered(self, plugin: Plugin, controller: SliceController, board: HealthBoard) -> Iterator[None]:
+        """Let probes and metrics know the parts as long as they are there."""
+        answers = self.answers
+        answers.plugin, answers.controller = plugin, controller
+        answers.prepared, answers.tainted = self.side.records, board.taints
+        yield
+        answers.plugin = answers.controller = None
 
     async def _inspect(self, publisher: Publisher) -> None:
         """Look for the GPUs again and again: some go, come back, are partitioned by others."""
