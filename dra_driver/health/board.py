@@ -34,6 +34,7 @@ class HealthBoard:
         self._pool = ""
         self._devices: Mapping[str, Sequence[Published]] = {}
         self._health: dict[str, GpuHealth] = {}
+        self._looked = False
         self._heard: dict[int, Callable[[], None]] = {}
         self._numbers = count()
 
@@ -51,11 +52,17 @@ class HealthBoard:
         with self._lock:
             return tuple(self._devices)
 
+    @property
+    def looked(self) -> bool:
+        """Whether anything was ever reported."""
+        with self._lock:
+            return self._looked
+
     def report(self, found: Mapping[str, GpuHealth]) -> None:
         """Take `found` for the health of all GPUs. Who listens hears of it where something is different."""
         with self._lock:
-            same = found == self._health
-            self._health = dict(found)
+            same = found == self._health and self._looked
+            self._health, self._looked = dict(found), True
         if not same:
             self._tell()
 

@@ -18,19 +18,26 @@ REFRESH_S = 5.0
 
 
 class Publisher:
-    """What is published of this node. `show` it after each discovery; `run` follows the health."""
+    """What is published of this node. `show` it after each discovery; `run` publishes, and follows the health.
+
+    Nothing is published before the first look at the GPUs, or REFRESH_S without one: one that is broken when the driver
+    starts is never there without its taint.
+    """
 
     def __init__(self, controller: SliceController, board: HealthBoard, *, refresh_s: float = REFRESH_S) -> None:
         self._controller, self._board, self._refresh_s = controller, board, refresh_s
+        self._node: NodeGpus | None = None
         self._wanted: tuple[NodeGpus, Taints] | None = None
+        self._begun = False
 
     def show(self, node: NodeGpus) -> None:
         """Publish `node` from now on. Called in the event loop."""
         self._board.show(node)
-        self._want(node)
+        self._node = node
+        self._want()
 
     async def run(self) -> None:
-        """Follow the health until cancelled."""
+        """Publish and follow the health until cancelled."""
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 
@@ -40,17 +47,21 @@ class Publisher:
 
         end = self._board.subscribe(tell)
         try:
+            self._begun = self._board.looked
             while True:
                 changed.clear()
-                if self._wanted is not None:
-                    self._want(self._wanted[0])
+                self._want()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._refresh_s):
                         await changed.wait()
+                self._begun = self._begun or self._board.looked or not changed.is_set()
         finally:
             end()
 
-    def _want(self, node: NodeGpus) -> None:
+    def _want(self) -> None:
+        node = self._node
+        if node is None or not self._begun:
+            return
         taints = self._board.taints()
         if self._wanted == (node, taints):
             return
