@@ -119,9 +119,16 @@ def test_mounts_of_sharing_are_writable_and_lie_in_our_folder(host: Host) -> Non
     assert mount["options"] == ["rw", "nosuid", "nodev", "noexec", "rbind", "rprivate"]
 
 
-def test_hi9_sharing_cannot_mount_what_is_not_ours(host: Host) -> None:
-    files = host.files(lambda _device: Edits(mounts=(Mount("/tmp/nvidia-mps", "/etc", writable=True),)))
-    with pytest.raises(CdiContentError, match="mounts /etc, which is not our own"):
+@pytest.mark.parametrize("path", ["/etc", "/", "state", "dev/shm", "dev", "state2/mps", "state/../etc"])
+def test_hi9_sharing_cannot_mount_what_is_not_ours(host: Host, path: str) -> None:
+    """Neither others' folders nor all of ours at once."""
+    target = str(host.root / path)
+
+    def theirs(_device: DeviceIntent) -> Edits:
+        return Edits(mounts=(Mount("/tmp/nvidia-mps", target, writable=True),))
+
+    files = host.files(theirs)
+    with pytest.raises(CdiContentError, match="which is not our own|must be absolute, normal"):
         files.write(record([gpu(0)]))
     assert files.claims() == ()
 
