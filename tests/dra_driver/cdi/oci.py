@@ -17,14 +17,14 @@ SHELL = shutil.which("busybox", path="/bin:/usr/bin")
 RUN_S = 60.0
 
 
-def run(folder: Path, script: str, spec: Json, *devices: str) -> str:
+def run(folder: Path, script: str, spec: Json, *devices: str, user: int = 0) -> str:
     """Run a shell script in a new container that was handed these CDI devices, and return what it printed."""
     assert RUNC is not None
     bundle = folder / f"bundle-{uuid.uuid4().hex[:8]}"
     _make_rootfs(bundle / "rootfs")
     subprocess.run([RUNC, "spec", "--bundle", bundle], check=True, timeout=RUN_S)
     config = json.loads((bundle / "config.json").read_text())
-    config["process"] |= {"terminal": False, "args": ["/bin/sh", "-c", script]}
+    config["process"] |= {"terminal": False, "args": ["/bin/sh", "-c", script], "user": {"uid": user, "gid": user}}
     for kind in ("bounding", "effective", "permitted"):
         config["process"]["capabilities"][kind] = ["CAP_MKNOD", "CAP_DAC_OVERRIDE"]
     _apply(config, applied(spec, *devices))

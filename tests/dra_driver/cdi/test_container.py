@@ -107,6 +107,15 @@ def test_a_container_without_the_claim_opens_nothing(host: Host) -> None:
     assert openable(host, spec) == set()
 
 
+def test_a_user_without_privileges_reaches_what_was_given(host: Host) -> None:
+    """Capability nodes lie in a folder of their own; NVIDIA has a hook for its mode, which runtimes make unneeded."""
+    spec = spec_of(host, record([partition(0, 0)], [made(3)]))
+    script = "for node in $(ls -d /dev/nvidia* /dev/nvidia-caps/*); do [ -c $node ] && cat $node 2>&1; done; true"
+    said = oci.run(host.root, script, spec, PARTITIONS[0], user=1000).splitlines()
+    nodes = ("nvidia-caps/nvidia-cap30", "nvidia-caps/nvidia-cap31", "nvidia-uvm", "nvidia0", "nvidiactl")
+    assert sorted(said) == sorted(f"cat: can't open '/dev/{node}': No such device or address" for node in nodes)
+
+
 def test_libraries_nodes_and_environment_arrive(host: Host) -> None:
     spec = spec_of(host, record([gpu(0)]))
     script = "ls /dev/nvidia* /usr/lib64 /usr/lib/x86_64-linux-gnu; env; touch /usr/lib64/libcuda.so.1 2>&1; true"

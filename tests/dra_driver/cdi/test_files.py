@@ -128,7 +128,7 @@ def test_hi9_sharing_cannot_mount_what_is_not_ours(host: Host, path: str) -> Non
         return Edits(mounts=(Mount("/tmp/nvidia-mps", target, writable=True),))
 
     files = host.files(theirs)
-    with pytest.raises(CdiContentError, match="which is not our own|must be absolute, normal"):
+    with pytest.raises(CdiContentError, match=r"which is not our own|must be absolute, normal"):
         files.write(record([gpu(0)]))
     assert files.claims() == ()
 
