@@ -25,7 +25,7 @@ from dra_driver.plugin.caller import RpcCaller
 from dra_driver.plugin.calls import ClaimCalls
 from dra_driver.plugin.claims import OurNode
 from dra_driver.plugin.plugin import Plugin, PluginSettings
-from dra_driver.plugin.ports import Caller, DeviceHealth
+from dra_driver.plugin.ports import Caller, DeviceHealth, Preparer
 from dra_driver.plugin.sockets import SocketPaths
 from dra_driver.prepare.model import ClaimRef, PreparedDevice
 from dra_driver.publish.names import pool_name
@@ -216,6 +216,7 @@ class World:
         self.roots = Roots(kubelet=root, state=root / "plugins" / driver)
         self.api = FakeApi(root / "claims.json")
         self.node = FileNode(root / driver if driver != DRIVER_NAME else root, driver)
+        self.preparer: Preparer = self.node
         self.health = FakeHealth()
         self.reports = Reports()
 
@@ -233,7 +234,7 @@ class World:
 
     def calls(self) -> ClaimCalls:
         ours = OurNode(driver=self.driver, pool=pool_name(self.driver, NODE), node=NODE)
-        return ClaimCalls(ours=ours, preparer=self.node, claims=self.api, reporter=self.reports)
+        return ClaimCalls(ours=ours, preparer=self.preparer, claims=self.api, reporter=self.reports)
 
     def plugin(self, pod_uid: str = "", **changes: Any) -> Plugin:
         settings = PluginSettings(driver=self.driver, paths=self.paths(pod_uid), **changes)
