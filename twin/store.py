@@ -1,13 +1,17 @@
-"""Keeps a twin in a folder that several processes share: one file, replaced whole, so any kill leaves a whole state.
+"""Keeps a twin in a folder that several processes share, so that a kill at any moment leaves a whole state.
 
-Readers take no lock: they read the file (a few KiB) and decode it only when its bytes changed. Writers hold a record
-lock, which ends with the process and is not inherited by `fork`, and a thread lock, since record locks bind processes.
+`state` has a header and two slots. A writer fills the slot that is not in use, then writes the header (one write within
+a page), which makes it the state. A reader whose header is the same after as before has read a slot that nobody wrote.
+Readers take no lock and decode only what changed. Writers hold a record lock, which ends with the process and is not
+inherited by `fork`, and a thread lock, since record locks bind processes. Nothing is forced to disk: a twin outlives
+processes, not the machine that it runs on.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +22,11 @@ import msgspec
 from twin.facts import MachineFacts
 from twin.state import State
 
+STATE = "state"
+_HEADER = struct.Struct("<QIQ")
+"""Generation, length in bytes, generation again: a reader amid a write sees two different ones."""
+_SLOTS = 4096, 4096 + (4 << 20)
+
 _thread_locks: dict[str, threading.Lock] = {}
 os.register_at_fork(after_in_child=_thread_locks.clear)
 
@@ -26,14 +35,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Store:
-    """One folder: `facts.json`, written once, and `state.json`."""
+    """One folder: `facts.json`, written once, and `state`. Raises FileNotFoundError where there is none."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.facts = msgspec.json.decode((self.folder / "facts.json").read_bytes(), type=MachineFacts)
-        self._path = str(self.folder / "state.json")
         self._lock_path = str(self.folder / "lock")
-        self._seen: tuple[bytes, State] = (b"", _decode(Path(self._path).read_bytes()))
+        self._file = os.open(self.folder / STATE, os.O_RDWR | os.O_CLOEXEC)
+        self._seen: tuple[int, State] = self._load()
 
     @staticmethod
     def make(folder: Path, facts: MachineFacts, state: State) -> Store:
@@ -42,30 +51,55 @@ class Store:
         if (folder / "facts.json").exists():
             raise FileExistsError(f"{folder}: holds a twin already; choose another folder or remove it")
         (folder / "lock").touch()
-        _replace(str(folder / "state.json"), _encode(state))
-        _replace(str(folder / "facts.json"), _encode(facts))
+        raw = _encode(state)
+        first = _HEADER.pack(1, len(raw), 1)
+        (folder / STATE).write_bytes(first + bytes(_SLOTS[1] - len(first)) + raw)
+        # Last, since it says that a twin is here.
+        beside = folder / "facts.json.new"
+        beside.write_bytes(_encode(facts))
+        beside.replace(folder / "facts.json")
         return Store(folder)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
 
     def read(self) -> State:
         """Return the state now. It is shared with other readers: never change it."""
-        raw = self._raw()
-        seen_raw, seen = self._seen
-        if raw == seen_raw:
-            return seen
-        state = _decode(raw)
-        self._seen = (raw, state)
-        return state
+        seen = self._seen
+        generation, _, again = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
+        if generation == again == seen[0]:
+            return seen[1]
+        self._seen = seen = self._load()
+        return seen[1]
 
     @contextmanager
     def change(self) -> Iterator[State]:
         """Give the state for change, alone; it is stored when the block ends without an exception."""
         with self._locked():
-            before = self._raw()
+            generation, before = self._raw()
             state = _decode(before)
             yield state
             raw = _encode(state)
             if raw != before:
-                _replace(self._path, raw)
+                self._write(generation + 1, raw)
+
+    def _write(self, generation: int, raw: bytes) -> None:
+        assert len(raw) <= _SLOTS[1] - _SLOTS[0]
+        os.pwrite(self._file, raw, _SLOTS[generation % 2])
+        os.pwrite(self._file, _HEADER.pack(generation, len(raw), generation), 0)
+
+    def _load(self) -> tuple[int, State]:
+        generation, raw = self._raw()
+        return generation, _decode(raw)
+
+    def _raw(self) -> tuple[int, bytes]:
+        while True:
+            header = os.pread(self._file, _HEADER.size, 0)
+            generation, length, again = _HEADER.unpack(header)
+            raw = os.pread(self._file, length, _SLOTS[generation % 2])
+            if generation == again and os.pread(self._file, _HEADER.size, 0) == header:
+                return generation, raw
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -76,21 +110,3 @@ class Store:
                 yield
             finally:
                 os.close(descriptor)
-
-    def _raw(self) -> bytes:
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(descriptor, os.fstat(descriptor).st_size)
-        finally:
-            os.close(descriptor)
-
-
-def _replace(path: str, raw: bytes) -> None:
-    # No fsync: a twin outlives processes, not the machine that it runs on.
-    beside = f"{path}.new"
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(descriptor, raw)
-    finally:
-        os.close(descriptor)
-    os.replace(beside, path)  # noqa: PTH105 - quicker than a Path, and this is the hot path

@@ -11,6 +11,7 @@ from twin.nvml.marshal import EVENT_SET, fill, fill_handle, number, put, put_han
 from twin.nvml.session import EventSet, Session, call
 from twin.nvml.waiting import Waiter
 from twin.state import Event
+from twin.store import STATE
 
 
 @call("nvmlEventSetCreate")
@@ -63,7 +64,7 @@ def wait(session: Session, handle: Any, result: Any, timeout_ms: Any) -> None:
     """Wait for the next event; TIMEOUT when none came, GPU_IS_LOST when a watched GPU fell off the bus."""
     watch = _event_set(session, handle)
     deadline = time.monotonic() + number(timeout_ms) / 1000
-    with Waiter(session.store.folder) as waiter:
+    with Waiter(session.store.folder / STATE) as waiter:
         while (event := _next(session, watch)) is None:
             if any(session.state.gpus[gpu].lost for gpu in watch.types):
                 raise Refused(Code.GPU_IS_LOST)

@@ -1,4 +1,4 @@
-"""Waits for the next change of a twin without asking again and again: inotify on its folder."""
+"""Waits for the next change of a twin without asking again and again: inotify on its state."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_IN_MOVED_TO = 0x80
+_IN_MODIFY = 0x2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Waiter:
-    """Wakes when a file of `folder` was replaced since the waiter was opened or last woke."""
+    """Wakes when `file` was written since the waiter was opened or last woke."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._descriptor = -1
 
     def __enter__(self) -> Self:
         self._descriptor = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(self._folder), _IN_MOVED_TO)
+        watch = _libc.inotify_add_watch(self._descriptor, os.fsencode(self._file), _IN_MODIFY)
         if self._descriptor < 0 or watch < 0:
-            raise OSError(ctypes.get_errno(), f"inotify on {self._folder}")
+            raise OSError(ctypes.get_errno(), f"inotify on {self._file}")
         return self
 
     def wait(self, seconds: float) -> None:

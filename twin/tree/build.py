@@ -25,7 +25,7 @@ def build_tree(store: Store, root: Path) -> None:
         write_libraries(root, state.behaviour.driver_version)
         write_programs(root, store.folder)
         state.behaviour.tree = str(root)
-        sync_capabilities(store.facts, state, range(len(state.gpus)))
+        sync_capabilities(store.facts, state)
 
 
 def sync_tree(store: Store) -> None:
@@ -33,5 +33,5 @@ def sync_tree(store: Store) -> None:
     state = store.read()
     if state.behaviour.tree:
         with store.change() as current:
-            sync_capabilities(store.facts, current, range(len(current.gpus)))
+            sync_capabilities(store.facts, current)
             write_boot_id(Path(current.behaviour.tree), store.facts, current)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from twin.tree.paths import device_node
 GPU_INSTANCES, COMPUTE_INSTANCES = 15, 8
 """How many of each the driver reserves minors for, per GPU and per GPU instance."""
 CONFIG_MINOR, MONITOR_MINOR, FIRST_MINOR = 1, 2, 3
+
+Shown = dict[str, tuple[int, int | None]]
+"""Folders by name, with the GPU and compute instance that each is for."""
 
 
 def capability_minor(gpu: int, gpu_instance: int, compute_instance: int | None = None) -> int:
@@ -46,50 +49,50 @@ def access_text(minor: int) -> str:
 def changing(store: Store) -> Iterator[State]:
     """Give the state for change, alone; the tree follows."""
     with store.change() as state:
+        if not state.behaviour.tree:
+            yield state
+            return
         before = [_shown(gpu) for gpu in state.gpus]
         yield state
-        changed = {at for at, gpu in enumerate(state.gpus) if _shown(gpu) != before[at]}
-        sync_capabilities(store.facts, state, changed)
+        for at, gpu in enumerate(state.gpus):
+            if (now := _shown(gpu)) != before[at]:
+                _follow(state, store.facts.gpus[at].minor, before[at], now)
 
 
-def _shown(gpu: GpuState) -> list[tuple[int, list[int]]]:
-    return [(one.id, [ci.id for ci in one.compute]) for one in gpu.instances]
+def _shown(gpu: GpuState) -> Shown:
+    """Return the folders of a GPU, parents first."""
+    found: Shown = {}
+    for one in gpu.instances:
+        found[f"gi{one.id}"] = (one.id, None)
+        found.update({f"gi{one.id}/ci{ci.id}": (one.id, ci.id) for ci in one.compute})
+    return found
 
 
-def sync_capabilities(facts: MachineFacts, state: State, gpus: Iterable[int]) -> None:
-    """Make the tree show the instances of `gpus`; does nothing without a tree, and nothing twice.
+def sync_capabilities(facts: MachineFacts, state: State) -> None:
+    """Make the tree show what is there, whatever it shows now; does nothing without a tree."""
+    for one, gpu in zip(facts.gpus if state.behaviour.tree else (), state.gpus, strict=False):
+        folder = _folder(state, one.minor)
+        now = _shown(gpu)
+        there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())
+        # What should be there is written again: a kill may have left half of it.
+        _follow(state, one.minor, {name: (0, None) for name in there if name not in now}, now)
 
-    Raises FileNotFoundError where the tree is not here: a process in a container needs it at the same path.
-    """
+
+def _folder(state: State, minor: int) -> Path:
+    """Return where the driver shows MIG of a GPU. Raises FileNotFoundError: in a container it must be at this path."""
     root = Path(state.behaviour.tree)
-    for at in gpus if state.behaviour.tree else ():
-        if not root.is_dir():
-            raise FileNotFoundError(f"{root}: the twin's host tree is not here; mount it at this path")
-        _sync_gpu(root, facts.gpus[at].minor, state.gpus[at], state.behaviour.caps_major)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: the twin's host tree is not here; mount it at this path")
+    return root / f"proc/driver/nvidia/capabilities/gpu{minor}/mig"
 
 
-def _sync_gpu(root: Path, minor: int, gpu: GpuState, caps_major: int) -> None:
-    folder = root / "proc/driver/nvidia/capabilities" / f"gpu{minor}" / "mig"
-    _keep_only(folder, {f"gi{one.id}" for one in gpu.instances})
-    for instance in gpu.instances:
-        its = folder / f"gi{instance.id}"
-        _keep_only(its, {f"ci{one.id}" for one in instance.compute})
-        _show(root, its, capability_minor(minor, instance.id), caps_major)
-        for compute in instance.compute:
-            _show(root, its / f"ci{compute.id}", capability_minor(minor, instance.id, compute.id), caps_major)
-
-
-def _keep_only(folder: Path, names: Container[str]) -> None:
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            if entry.is_dir() and entry.name not in names:
-                shutil.rmtree(entry)
-
-
-def _show(root: Path, folder: Path, minor: int, caps_major: int) -> None:
-    access = folder / "access"
-    if not access.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        access.write_text(access_text(minor))
+def _follow(state: State, minor: int, before: Shown, now: Shown) -> None:
+    folder, root = _folder(state, minor), Path(state.behaviour.tree)
+    for name in before.keys() - now.keys():
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in [name for name in now if name not in before]:
+        cap = capability_minor(minor, *now[name])
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "access").write_text(access_text(cap))
         # As libnvidia-ml has nvidia-modprobe do; the nodes outlive the instance.
-        device_node(root / f"dev/nvidia-caps/nvidia-cap{minor}", caps_major, minor)
+        device_node(root / f"dev/nvidia-caps/nvidia-cap{cap}", state.behaviour.caps_major, cap)
