@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from topology.errors import InvalidInputError
 from twin.codes import Refused
@@ -140,6 +139,8 @@ def _show(asked: argparse.Namespace) -> int:
     if asked.output == "json":
         print(msgspec.json.encode(picture).decode())
     else:
+        import yaml
+
         print(yaml.safe_dump(picture, sort_keys=False), end="")
     return 0
 

@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from topology.catalog import machine as machine_named
 from topology.facts import Machine
 from twin.codes import Code, EventType
-from twin.facts import CUDA_VERSION, DRIVER_VERSION, GpuFacts, MachineFacts, machine_facts
+from twin.facts import CUDA_VERSION, DRIVER_VERSION, GpuFacts, MachineFacts
 from twin.nvml.library import Library, install
 from twin.processes import attach
 from twin.resetting import reboot, recover_gpu, reset_gpu
@@ -45,6 +44,10 @@ class Twin:
 
         Raises FileExistsError where one is, InvalidInputError for an unknown machine.
         """
+        # Only a new twin needs the catalog: a program that runs on one should not pay for a YAML reader.
+        from topology.catalog import machine as machine_named
+        from twin.fromfile import machine_facts
+
         shape = machine_named(machine) if isinstance(machine, str) else machine
         facts = machine_facts(shape, node)
         enabled = [mig_enabled and gpu.geometry is not None and not vgpu_guest for gpu in facts.gpus]

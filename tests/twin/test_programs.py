@@ -86,6 +86,14 @@ def test_nvidia_smi_has_no_time_slice_on_old_gpus(tmp_path):
     assert "Failed to set timeslice policy with value Short for GPU 0 : Not Supported" in text
 
 
+def test_mps_has_no_limits_before_volta(tmp_path):
+    host = Host(Twin.create(tmp_path / "p100", "dgx1-p100"), tmp_path)
+    assert host.run("nvidia-cuda-mps-control", "-d")[0] == 0
+    code, text = host.mps("set_default_active_thread_percentage 50")
+    assert (code, "before Volta" in text) == (1, True)
+    assert host.mps("quit")[0] == 0
+
+
 def test_a_program_can_be_made_to_fail(host):
     host.twin.fault("nvidia-smi", code=pynvml.NVML_ERROR_UNKNOWN)
     assert [host.smi("-L")[0] for _ in range(2)] == [999 % 256, 0]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.twin.nvmlcalls import code, create, gpu
 from twin import Twin
+from twin.drivers import LACKS_R470
 
 XID, RECOVERY = pynvml.nvmlEventTypeXidCriticalError, pynvml.nvmlEventTypeGpuRecoveryAction
 
@@ -102,7 +103,7 @@ def test_a_lost_gpu_answers_nothing_and_comes_back_empty(h100):
 
 
 def test_an_old_driver_lacks_functions(tmp_path):
-    twin = Twin.create(tmp_path / "t", "dgx-a100-40", lacks=["nvmlDeviceGetGpuInstanceProfileInfoV", "field 230"])
+    twin = Twin.create(tmp_path / "t", "dgx-a100-40", driver_version="470.256.02", lacks=LACKS_R470)
     with twin.install():
         pynvml.nvmlInit()
         newer = code(pynvml.nvmlDeviceGetGpuInstanceProfileInfo, gpu(), 0)
@@ -110,6 +111,8 @@ def test_an_old_driver_lacks_functions(tmp_path):
         assert pynvml.nvmlDeviceGetGpuInstanceProfileInfo(gpu(), 0, version=1).id == 19
         (value,) = pynvml.nvmlDeviceGetFieldValues(gpu(), [230])
         assert value.nvmlReturn == pynvml.NVML_ERROR_INVALID_ARGUMENT
+        assert pynvml.nvmlDeviceGetSupportedEventTypes(gpu()) & (XID | RECOVERY) == XID
+        assert code(watch, 0) == pynvml.NVML_ERROR_NOT_SUPPORTED
 
 
 def test_struct_versions_and_sizes_are_checked(h100):

@@ -117,9 +117,9 @@ def field_values(session: Session, handle: Any, count: Any, array: Any) -> None:
 
 def _field(session: Session, handle: Any, field: int, scope: int) -> int:
     facts, gpu = session.gpu(handle)
+    if f"field {field}" in session.state.behaviour.lacks:
+        raise Refused(Code.INVALID_ARGUMENT)
     if field == FIELD_RECOVERY_ACTION:
-        if "field 230" in session.state.behaviour.lacks:
-            raise Refused(Code.INVALID_ARGUMENT)
         return gpu.recovery_action
     if field == FIELD_LINK_COUNT and facts.link_slots:
         return facts.link_slots
