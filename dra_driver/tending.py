@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dra_driver.errors import DeviceError
 from dra_driver.plugin.podresources import PodResources
 from dra_driver.plugin.ports import Claims
-from dra_driver.prepare.model import Record
+from dra_driver.prepare.model import Phase, Record
 from dra_driver.prepare.recover import Report, recover
 from dra_driver.prepare.sentinel import INTERVAL_S, Found, Sentinel
 from dra_driver.prepare.state import DeviceState
@@ -89,9 +89,10 @@ class Tending:
         except DeviceError as error:
             log.debug("the kubelet tells nothing: %s", error)
             return NOTHING
-        unused = [record for record in entries.records.values() if self._names(record).isdisjoint(pods.names)]
+        records = [record for record in entries.records.values() if record.phase is not Phase.UNKNOWN]
+        unused = [record for record in records if self._names(record).isdisjoint(pods.names)]
         wanted = {(record.claim.namespace, record.claim.name) for record in unused}
-        if entries.corrupt:
+        if entries.corrupt or len(records) < len(entries.records):
             wanted |= pods.claims
         try:
             found = await self._fetch(wanted)

@@ -15,12 +15,16 @@ from typing import Any
 
 import msgspec
 
+from dra_driver.cdi.driverfiles import DriverFiles
+from dra_driver.cdi.files import ClaimFiles
 from dra_driver.cdi.folder import CdiFolder
+from dra_driver.discover.node import discover
 from dra_driver.inventory import NodeGpus
 from dra_driver.nvml.api import Nvml
 from dra_driver.nvml.binding import PynvmlNvml
 from dra_driver.prepare import codec
 from dra_driver.prepare.act import Effects
+from dra_driver.prepare.effects import CdiFiles
 from dra_driver.prepare.journal import Journal
 from dra_driver.prepare.locks import Locks
 from dra_driver.prepare.model import Record
@@ -83,18 +87,42 @@ class Site:
     twin: Twin
     gpus: NodeGpus
     boot_id: str = BOOT
+    cdi: CdiFiles | None = None
     nvml: Nvml = field(default_factory=PynvmlNvml)
 
     @property
     def state(self) -> Path:
         return self.folder / "state"
 
+    def whole_host(self) -> None:
+        """Give it a host's files: its GPUs are discovered, and its CDI files are the real ones from now on."""
+        if not self.roots.driver_root.exists():
+            self.twin.write_tree(self.roots.driver_root)
+        self.gpus = discover(self.nvml, self.roots, NODE).node
+        addresses = {gpu.uuid: gpu.pci_address for gpu in self.gpus.gpus}
+        files = DriverFiles(self.roots)
+        self.cdi = ClaimFiles(self.roots, files, lambda: self.gpus.driver_version, addresses.__getitem__)
+
+    @property
+    def roots(self) -> Roots:
+        tree = self.folder / "host"
+        return Roots(
+            driver_root=tree,
+            dev_root=tree,
+            proc=tree / "proc",
+            sys=tree / "sys",
+            cdi=self.folder / "cdi",
+            kubelet=self.folder / "kubelet",
+            state=self.state,
+            host_prefix=tree,
+        )
+
     def start(self, **changed: Any) -> DeviceState:
         """A driver that starts on what is there."""
         effects = Effects(
             nvml=self.nvml,
-            cdi=FileCdi(self.folder / "cdi"),
-            sharing=NodeSharing(self.nvml, Roots(state=self.state), self.boot_id),
+            cdi=self.cdi or FileCdi(self.folder / "cdi"),
+            sharing=NodeSharing(self.nvml, self.roots, self.boot_id),
             journal=Journal(self.state),
         )
         given: dict[str, Any] = {
@@ -127,7 +155,7 @@ class Site:
 
     def files(self) -> list[str]:
         """Every file of the driver but locks, relative to its folder."""
-        roots = [self.folder / "state/claims", self.folder / "cdi", self.folder / "state/sharing"]
+        roots = [self.state / "claims", self.folder / "cdi", self.state / "sharing"]
         return sorted(
             str(path.relative_to(self.folder)) for root in roots for path in root.rglob("*") if path.is_file()
         )
@@ -148,7 +176,7 @@ def again(folder: Path, gpus: NodeGpus, boot_id: str = BOOT) -> Iterator[Site]:
     with twin.install():
         nvml = PynvmlNvml()
         try:
-            yield Site(folder, twin, gpus, boot_id, nvml)
+            yield Site(folder, twin, gpus, boot_id, nvml=nvml)
         finally:
             nvml.close()
 

@@ -117,6 +117,19 @@ def test_d1_recovery_may_be_killed_as_well(empty: Empty, quick: Path) -> None:
     assert points > 45
 
 
+def test_d1_with_a_hosts_files_as_well(quick: Path) -> None:
+    with site(quick / "host") as made:
+        made.whole_host()
+        for victim in range(2, 160, 12):
+            _, said = dies(lambda say: tell(made.start(), say), victim)
+            state = made.start()
+            assert not recover(state, ALL).faults
+            assert disagreements(made, state) == []
+            for verb, number in STORY[len(said) :]:
+                perform(state, verb, CLAIMS[number])
+            assert made.files() == []
+
+
 @pytest.mark.soak
 def test_d1_every_kill_of_recovery_after_every_kill(empty: Empty, quick: Path) -> None:
     points = every_kill_of_recovery(empty, quick, range(1, effects_of(empty[0], empty[1]) + 1))
