@@ -42,7 +42,7 @@ def geometry_of(gpu: GpuReading, profiles: Sequence[ProfileReading]) -> tuple[Mi
         id=known.id if known else f"nvml:{gpu.product}",
         title=known.title if known else gpu.product,
         products=known.products if known else (gpu.product,),
-        architecture=gpu.architecture,
+        architecture=gpu.architecture or (known.architecture if known else ""),
         memory_slices=max(start + profile.size for profile in built for start in profile.starts),
         compute_slices=max(profile.compute_slices for profile in built),
         profiles=built,

@@ -63,10 +63,14 @@ def discover(
     know the GPUs yet, NvmlError for what NVML refuses, InvalidInputError where they cannot be published as they are.
     """
     try:
-        system, readings = nvml.system(), nvml.gpus()
-        lost = set(nvml.lost()) - {gpu.uuid for gpu in readings}
+        return _discover(nvml, roots, node_name, policy, tuple(sharing))
     except DriverNotLoadedError as error:
         raise RetryableError(f"node {node_name}: the GPUs cannot be asked: {error}") from error
+
+
+def _discover(nvml: Nvml, roots: Roots, node_name: str, policy: MigPolicy, sharing: tuple[Sharing, ...]) -> Discovered:
+    system, readings = nvml.system(), nvml.gpus()
+    lost = set(nvml.lost()) - {gpu.uuid for gpu in readings}
     if not readings and not lost and (waiting := nvidia_gpus(roots.sys)):
         raise RetryableError(
             f"node {node_name}: the NVIDIA driver knows no GPU, but {', '.join(waiting)} on the PCI bus; wait until it "
@@ -74,7 +78,7 @@ def discover(
         )
     links, notes = gpu_links(readings)
     around = _Surroundings(
-        roots, policy, tuple(sharing), network_cards(roots.sys), links, frozenset(gpu.index for gpu in readings)
+        roots, policy, sharing, network_cards(roots.sys), links, frozenset(gpu.index for gpu in readings)
     )
     gpus: list[Gpu] = []
     said = [*notes, *(f"GPU {uuid}: does not answer, it is not published" for uuid in sorted(lost))]

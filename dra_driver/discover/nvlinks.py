@@ -61,12 +61,14 @@ class _Ends:
         switch = unreadable = 0
         for link in gpu.links:
             peer = indices.get(link.remote_pci_address) if link.remote_pci_address else None
-            if link.remote == "gpu" and peer is not None and peer != gpu.index:
-                direct[peer] = direct.get(peer, 0) + 1
-            elif link.remote == "switch":
+            if link.remote == "switch":
                 switch += 1
-            elif link.remote != "npu" and (peer == gpu.index or not link.remote_pci_address):
-                unreadable += 1
+            elif link.remote in ("gpu", "unknown"):
+                if peer is not None and peer != gpu.index:
+                    direct[peer] = direct.get(peer, 0) + 1
+                # A GPU that is told and not of this node is lost, or another virtual machine's.
+                elif link.remote == "unknown" or peer == gpu.index or not link.remote_pci_address:
+                    unreadable += 1
         return cls(direct, switch + unreadable, unreadable)
 
 

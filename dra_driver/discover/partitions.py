@@ -11,8 +11,8 @@ from dra_driver.policy import MigPolicy
 from topology.mig import MigGeometry
 from topology.modes import MigMode
 
-_NEED_RESET = ("Ampere",)
-"""Architectures on which switching MIG takes a reset of the GPU; later ones switch at once (MIG user guide)."""
+_SWITCHED_AT_ONCE_SINCE = (9, 0)
+"""Compute capability (Hopper) from which on switching MIG takes no reset of the GPU (MIG user guide)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,15 @@ def partitions_of(
         existing = _only_existing(geometry, instances)
         hidden = "" if existing else "MIG is on, no MIG device exists, and the MIG policy is to make none"
         return Partitions(MigMode.ENABLED, existing, hidden)
-    if policy is MigPolicy.DYNAMIC and gpu.architecture not in _NEED_RESET:
+    if policy is MigPolicy.DYNAMIC and _switches_at_once(gpu):
         return Partitions(MigMode.DYNAMIC, geometry)
     return Partitions(MigMode.ENABLED if on else MigMode.DISABLED, geometry)
+
+
+def _switches_at_once(gpu: GpuReading) -> bool:
+    """Whether MIG can be switched as claims come and go; not so where nothing is known of the GPU."""
+    capability = gpu.cuda_compute_capability
+    return bool(capability) and tuple(map(int, capability.split("."))) >= _SWITCHED_AT_ONCE_SINCE
 
 
 def _only_existing(geometry: MigGeometry, instances: Sequence[MigInstance]) -> MigGeometry | None:

@@ -124,7 +124,6 @@ class GpuReading:
     multiprocessors: int | None = None
     addressing_mode: str = ""
     pci_address: str = ""
-    module_id: int | None = None
     links: tuple[LinkReading, ...] = ()
     pcie_levels: tuple[str, ...] = ()
     """To the GPU of each index, in the words of `nvidia-smi topo -m`, `X` for itself, empty where unknown."""
@@ -219,7 +218,7 @@ class Nvml(Protocol):
         ...
 
     def lost(self) -> Sequence[str]:
-        """Return UUIDs of GPUs seen before that do not answer now."""
+        """Return UUIDs of GPUs seen before that do not answer now, or did not when all were read last."""
         ...
 
     def recovery_action(self, uuid: str) -> RecoveryAction | None:

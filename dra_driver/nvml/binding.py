@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,8 +38,6 @@ _PROCESS_LISTS = (
 _EXCLUSIVE_THREAD = 1
 """Compute mode of drivers before CUDA 8: exclusive as well."""
 
-_ATTEMPTS = 3
-
 T = TypeVar("T")
 
 
@@ -52,6 +51,7 @@ class PynvmlNvml:
         self._session = Session(library)
         self._lock = threading.Lock()
         self._seen: dict[str, None] = {}
+        self._left_out: frozenset[str] = frozenset()
         self._profiles: dict[str, tuple[ProfileReading, ...]] = {}
 
     def close(self) -> None:
@@ -67,10 +67,11 @@ class PynvmlNvml:
         return self._session.run(self._read_all)
 
     def lost(self) -> Sequence[str]:
-        """Return UUIDs of GPUs seen before that do not answer now."""
+        """Return UUIDs of GPUs seen before that do not answer now, or did not when all were read last."""
         with self._lock:
-            seen = tuple(self._seen)
-        return tuple(uuid for uuid in seen if self._session.run(lambda uuid=uuid: self._is_lost(uuid)))  # type: ignore[misc]
+            seen, left_out = tuple(self._seen), self._left_out
+        silent = self._session.run(lambda: frozenset(uuid for uuid in seen if self._is_lost(uuid)))
+        return tuple(uuid for uuid in seen if uuid in left_out | silent)
 
     def recovery_action(self, uuid: str) -> RecoveryAction | None:
         """Return what the GPU needs; None where this driver version does not tell."""
@@ -169,15 +170,6 @@ class PynvmlNvml:
             raise
 
     def _read_all(self) -> Sequence[GpuReading]:
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return self._read_answering()
-            except GpuLostError:
-                # It fell off the bus just now. All GPUs ask of it how far it is: it must not take them with it.
-                continue
-        return self._read_answering()
-
-    def _read_answering(self) -> Sequence[GpuReading]:
         handles: dict[int, Handle] = {}
         uuids: dict[int, str] = {}
         for index in range(ask(pynvml.nvmlDeviceGetCount)):
@@ -189,9 +181,14 @@ class PynvmlNvml:
         answering = {index: handle for index, handle in handles.items() if not _is_lost(handle)}
         for index, handle in answering.items():
             self._session.keep(uuids[index], handle)
+        readings = []
+        for index, handle in answering.items():
+            with suppress(GpuLostError):
+                readings.append(gpu_reading(index, uuids[index], handle, answering))
         with self._lock:
             self._seen |= dict.fromkeys(uuids.values())
-        return tuple(gpu_reading(index, uuids[index], handle, answering) for index, handle in answering.items())
+            self._left_out = frozenset(uuids.values()) - {reading.uuid for reading in readings}
+        return tuple(readings)
 
     def _is_lost(self, uuid: str) -> bool:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pynvml
 
 from dra_driver.nvml.addresses import sysfs_address
-from dra_driver.nvml.api import LinkReading, NotFoundError, NotSupportedError
+from dra_driver.nvml.api import GpuLostError, LinkReading, NotFoundError, NotSupportedError
 from dra_driver.nvml.fields import field_values
 from dra_driver.nvml.session import Handle, ask, ask_or
 
@@ -62,10 +62,18 @@ def _link(handle: Handle, link: int, mbps: int) -> LinkReading:
 
 def pcie_level(one: Handle, other: Handle) -> str:
     """Return the distance of two GPUs on PCIe; empty where unknown."""
-    return LEVELS.get(ask_or(-1, pynvml.nvmlDeviceGetTopologyCommonAncestor, one, other), "")
+    return LEVELS.get(_of_pair(-1, pynvml.nvmlDeviceGetTopologyCommonAncestor, one, other), "")
 
 
 def nvlink_peer(one: Handle, other: Handle) -> bool | None:
     """Return whether one GPU reaches the other over NVLink; None where unknown."""
-    status = ask_or(None, pynvml.nvmlDeviceGetP2PStatus, one, other, pynvml.NVML_P2P_CAPS_INDEX_NVLINK)
-    return None if status is None else status == pynvml.NVML_P2P_STATUS_OK
+    status = _of_pair(-1, pynvml.nvmlDeviceGetP2PStatus, one, other, pynvml.NVML_P2P_CAPS_INDEX_NVLINK)
+    return None if status == -1 else status == pynvml.NVML_P2P_STATUS_OK
+
+
+def _of_pair(unknown: int, function: Callable[..., int], one: Handle, other: Handle, *more: int) -> int:
+    try:
+        return int(ask_or(unknown, function, one, other, *more))
+    except GpuLostError:
+        # Which of the two, NVML does not say; each is asked for itself.
+        return unknown

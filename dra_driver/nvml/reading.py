@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 
 import pynvml
@@ -83,7 +82,6 @@ def gpu_reading(index: int, uuid: str, handle: Handle, handles: Mapping[int, Han
         multiprocessors=_multiprocessors(handle, capability),
         addressing_mode=_ADDRESSING.get(ask_or(-1, pynvml.nvmlDeviceGetAddressingMode, handle), ""),
         pci_address=sysfs_address(ask(pynvml.nvmlDeviceGetPciInfo_v3, handle).busId),
-        module_id=_module_id(handle),
         links=links(handle),
         pcie_levels=tuple(
             "X" if peer == index else pcie_level(handle, handles[peer]) if peer in handles else "" for peer in peers
@@ -107,10 +105,3 @@ def _multiprocessors(handle: Handle, capability: tuple[int, int] | None) -> int 
     cores = ask_or(0, pynvml.nvmlDeviceGetNumGpuCores, handle)
     per_multiprocessor = CORES_PER_MULTIPROCESSOR.get(capability or (0, 0))
     return cores // per_multiprocessor if cores and per_multiprocessor else None
-
-
-def _module_id(handle: Handle) -> int | None:
-    # Without an argument of ours nvidia-ml-py writes into one that all threads share; with it, it returns the raw code.
-    number = ctypes.c_uint()
-    code = ask_or(None, pynvml.nvmlDeviceGetModuleId, handle, ctypes.byref(number))
-    return number.value if code == pynvml.NVML_SUCCESS else None

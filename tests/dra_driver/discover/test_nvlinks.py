@@ -125,6 +125,17 @@ def test_an_end_at_a_gpu_that_is_not_here_is_no_link() -> None:
     assert rows(gpus) == [(), ()]
 
 
+def test_without_kinds_of_ends_gpus_are_known_by_address_and_switches_by_what_is_confirmed() -> None:
+    """nvmlDeviceGetNvLinkRemoteDeviceType is younger than NVLink."""
+    wired = [reading(at, links=tuple(to_nowhere(2, "unknown", address(1 - at)))) for at in range(2)]
+    assert rows(wired) == [(0, 2), (2, 0)]
+    switched = [
+        reading(at, links=tuple(to_nowhere(12, "unknown", "0000:c1:00.0")), nvlink_peers=peers(3, at))
+        for at in range(3)
+    ]
+    assert rows(switched) == [(0, 12, 12), (12, 0, 12), (12, 12, 0)]
+
+
 def test_links_to_a_processor_are_none_between_gpus() -> None:
     found, _ = gpu_links(
         [reading(0, links=(*to_gpu(1, 2), *to_nowhere(2, "npu"))), reading(1, links=tuple(to_gpu(0, 2)))]
