@@ -27,6 +27,7 @@ class Effects:
 
 def make(effects: Effects, record: Record, on_gpus: Mapping[str, OnGpu]) -> Record:
     """Make a planned claim real. Raises DeviceError, with the journal saying how far it came."""
+    _check_existing(effects.nvml, record)
     _switch_mig(effects.nvml, record, on_gpus)
     record = _create_gpu_instances(effects, record)
     record = _create_compute_instances(effects, record)
@@ -35,6 +36,17 @@ def make(effects: Effects, record: Record, on_gpus: Mapping[str, OnGpu]) -> Reco
     effects.cdi.write(record)
     effects.journal.put(record)
     return record
+
+
+def check_idle(nvml: Nvml, intent: DeviceIntent, gpu_instance: int, compute_instance: int) -> None:
+    """Raise RetryableError while a process uses a MIG device."""
+    with asking(f"ask who uses {where(intent)}"):
+        users = nvml.instance_processes(intent.gpu_uuid, gpu_instance, compute_instance)
+    if users:
+        some = ", ".join(map(str, sorted(users)[:5]))
+        raise RetryableError(
+            f"{where(intent)} is in use by {len(users)} processes (pid {some}); it is left alone until they end"
+        )
 
 
 def with_made(record: Record, at: int, made: Made) -> Record:
@@ -84,6 +96,15 @@ def answer(effects: Effects, record: Record) -> tuple[PreparedDevice, ...]:
         )
         for intent, ids in zip(record.devices, effects.cdi.ids(record), strict=True)
     )
+
+
+def _check_existing(nvml: Nvml, record: Record) -> None:
+    """Refuse a MIG device that somebody else made while somebody else uses it."""
+    for intent, made in zip(record.devices, record.made, strict=True):
+        if intent.existing_uuid and not intent.admin:
+            assert made.gpu_instance is not None
+            assert made.compute_instance is not None
+            check_idle(nvml, intent, made.gpu_instance, made.compute_instance)
 
 
 def _switch_mig(nvml: Nvml, record: Record, on_gpus: Mapping[str, OnGpu]) -> None:

@@ -81,7 +81,12 @@ class Journal:
         """Return all that is there. Raises RetryableError where a file cannot be read at all."""
         records: dict[str, Record] = {}
         corrupt: dict[str, str] = {}
-        for name in self._names(_SUFFIX):
+        names = self._names(_SUFFIX)
+        with self._guard:
+            # Another instance of the driver removes files too.
+            for gone in self._known.keys() - set(names):
+                del self._known[gone]
+        for name in names:
             uid = name.removesuffix(_SUFFIX)
             try:
                 decoded = self._read(name)

@@ -169,12 +169,12 @@ def _check_can_switch(intent: DeviceIntent, gpu: Gpu, on_gpu: OnGpu, *, wanted: 
 
 
 def made_instances(records: Sequence[Record], gpu_uuid: str) -> set[int]:
-    """Return ids of the GPU instances on a GPU that are in the records."""
+    """Return ids of the GPU instances on a GPU that claims hold."""
     return {
         made.gpu_instance
         for record in records
         for intent, made in zip(record.devices, record.made, strict=True)
-        if intent.gpu_uuid == gpu_uuid and made.gpu_instance is not None
+        if intent.gpu_uuid == gpu_uuid and not intent.admin and made.gpu_instance is not None
     }
 
 

@@ -20,7 +20,8 @@ from dra_driver.prepare.effects import Caller
 from dra_driver.prepare.locks import Locks
 from dra_driver.prepare.model import ClaimRef, DeviceIntent, Phase, PreparedDevice, Record
 from dra_driver.prepare.plan import needs_reading, plan
-from dra_driver.prepare.reading import read
+from dra_driver.prepare.reading import OnGpu, read
+from dra_driver.prepare.rebuild import from_claim
 from dra_driver.prepare.resolve import SettingsFor, claim_ref, intents, is_allocation_of
 from dra_driver.prepare.undo import undo
 from dra_driver.publish.names import DRIVER_NAME
@@ -114,10 +115,14 @@ class DeviceState:
             return answer(self.effects, record)
 
     def _prepare(self, ref: ClaimRef, wanted: Sequence[DeviceIntent], record: Record | None) -> Record:
+        if record is not None and record.phase is Phase.UNKNOWN:
+            record = self._known_again(ref, wanted)
+            if record.phase is Phase.COMPLETED:
+                repair(self.effects, record)
+                return record
         if record is not None and record.boot_id == self.boot_id:
             self.undo(record)
-        node = self.node()
-        on_gpus = {uuid: read(self.effects.nvml, uuid) for uuid in needs_reading(wanted, node)}
+        node, on_gpus = self._look(wanted)
         planned = plan(ref, wanted, node, self.others(ref.uid), on_gpus, self.boot_id, self.written_by)
         self.effects.journal.put(planned)
         try:
@@ -125,6 +130,17 @@ class DeviceState:
         except Exception as fault:
             self._roll_back(ref, refused=isinstance(fault.__cause__, NoRoomError))
             raise
+
+    def _known_again(self, ref: ClaimRef, wanted: Sequence[DeviceIntent]) -> Record:
+        """Find out what was made for a claim whose record was lost, now that it is here."""
+        node, on_gpus = self._look(wanted)
+        record = from_claim(ref, wanted, node, self.others(ref.uid), on_gpus, self.boot_id)
+        self.effects.journal.put(record)
+        return record
+
+    def _look(self, wanted: Sequence[DeviceIntent]) -> tuple[NodeGpus, dict[str, OnGpu]]:
+        node = self.node()
+        return node, {uuid: read(self.effects.nvml, uuid) for uuid in needs_reading(wanted, node)}
 
     def _roll_back(self, ref: ClaimRef, *, refused: bool) -> None:
         try:

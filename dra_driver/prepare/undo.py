@@ -13,14 +13,13 @@ from dataclasses import replace
 
 from dra_driver.errors import RetryableError
 from dra_driver.nvml.api import (
-    ComputeInstance,
     InUseError,
     NotFoundError,
     NotSupportedError,
     Nvml,
     ResetRequiredError,
 )
-from dra_driver.prepare.act import Effects, with_made
+from dra_driver.prepare.act import Effects, check_idle, with_made
 from dra_driver.prepare.clash import held_on
 from dra_driver.prepare.model import DeviceIntent, Made, Phase, Record
 from dra_driver.prepare.plan import is_partition, made_instances, where
@@ -97,7 +96,7 @@ def _destroy_compute_instance(effects: Effects, record: Record, at: int) -> Reco
     if there is None or not there.compute:
         return record
     for compute in there.compute:
-        _check_idle(effects.nvml, intent, compute)
+        check_idle(effects.nvml, intent, compute.gpu_instance, compute.id)
         with _destroying(f"destroy the compute instance of {where(intent)}", effects.nvml, intent, there):
             effects.nvml.destroy_compute_instance(intent.gpu_uuid, compute.gpu_instance, compute.id)
     record = with_made(record, at, replace(made, compute_instance=None, uuid=there.compute[0].uuid))
@@ -131,16 +130,6 @@ def _ours(nvml: Nvml, intent: DeviceIntent, made: Made) -> Instance | None:
         return there if {compute.uuid for compute in there.compute} <= recorded else None
     # Made and not recorded by a crash: the GPU instance is ours, so is what is on it.
     return there
-
-
-def _check_idle(nvml: Nvml, intent: DeviceIntent, compute: ComputeInstance) -> None:
-    with asking(f"ask who uses {where(intent)}"):
-        users = nvml.instance_processes(intent.gpu_uuid, compute.gpu_instance, compute.id)
-    if users:
-        some = ", ".join(map(str, sorted(users)[:5]))
-        raise RetryableError(
-            f"{where(intent)} is in use by {len(users)} processes (pid {some}); it is kept until they end"
-        )
 
 
 def _switch_mig_off(nvml: Nvml, record: Record, others: Sequence[Record]) -> None:

@@ -104,6 +104,23 @@ def test_d5_without_a_copy_the_claim_and_the_hardware_say_what_was(host: Site, i
     assert (host.instances(), host.mig_enabled()) == ([], False)
 
 
+def test_a_claim_whose_record_was_lost_is_known_again_when_it_is_prepared(host: Site) -> None:
+    state = host.start()
+    for phase in ("complete", "half made"):
+        one = claim(phase, "gpu-0-mig-3g40gb-9-0", "gpu-1")
+        state.prepare(one, PATIENT)
+        state.effects.cdi.remove(one.metadata.uid)
+        (host.state / f"claims/{one.metadata.uid}.json").write_bytes(b"")
+        if phase == "half made":
+            with host.twin.change() as machine:
+                machine.gpus[0].instances[0].compute.clear()
+        assert list(recover(state, None).unknown) == [one.metadata.uid]
+        state.prepare(one, PATIENT)
+        assert disagreements(host, state) == []
+        state.unprepare(claim_ref(one), PATIENT)
+        assert (host.instances(), host.mig_enabled(), host.files()) == ([], False, [])
+
+
 def test_a_lost_state_folder_is_rebuilt_from_the_cdi_files(host: Site) -> None:
     state = host.start()
     one = claim("one", "gpu-0-mig-3g40gb-9-0")

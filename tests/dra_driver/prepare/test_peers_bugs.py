@@ -199,6 +199,11 @@ def test_t15_a_mig_device_that_somebody_made_is_used_and_left_alone(quick: Path)
         state.unprepare(claim_ref(mixed), PATIENT)
         assert host.instances() == there
         assert host.instances(1) == []
+        # Whoever made it may use it still.
+        host.twin.process(0, 4242, mig_device=(there[0][0], 0))
+        with pytest.raises(DeviceError, match="in use by 1 processes"):
+            state.prepare(mixed, PATIENT)
+        host.twin.process_gone(4242)
         # A half-made claim beside it: only ours goes.
         host.twin.fault("nvmlGpuInstanceCreateComputeInstance", code=Code.UNKNOWN, nth=1)
         with pytest.raises(DeviceError):
