@@ -20,6 +20,7 @@ from dra_driver.slices.controller import SliceController
 from dra_driver.slices.pace import Pacing
 from kube.access import Access
 from kube.client import ApiClient
+from kube.errors import InvalidObjectError
 from kube.reflector import ReflectorSettings
 from sandbox import objects
 from sandbox.chaos.faults import Action, Answer, Fault, Match, Reset
@@ -396,6 +397,40 @@ def partitioned() -> NodeGpus:
 
 def _names(stored: Json) -> list[str]:
     return [device["name"] for device in stored["spec"].get("devices") or ()]
+
+
+def test_a_newer_api_server_gets_everything_again(testbed: Testbed, proxy: ApiProxy) -> None:
+    """It was upgraded under us; noticed by its version, after a while, without anything else happening."""
+
+    async def story(rig: Rig) -> None:
+        await rig.controller._degrade("it dropped sharedCounters", frozenset({"sharedCounters"}))
+        rig.controller._server = "an older one"
+        rig.want()
+        await rig.is_published()
+        assert {name for each in rig.stored() for name in _names(each)} == {f"gpu-{index}" for index in range(8)}
+        await rig.until(complete(rig))
+        assert rig.controller.features == Features()
+
+    told = told_of(testbed, proxy.kubeconfig, story, pacing=replace(QUICK, hopeless_s=1.0))
+    assert [each.missing for each in told.features] == [("counters",), ()]
+
+
+def test_an_admission_policy_that_refuses_is_told_and_nothing_less_is_tried(testbed: Testbed, proxy: ApiProxy) -> None:
+    message = "ValidatingAdmissionPolicy 'slices' with binding 'slices' denied request: not the slices of this node"
+
+    async def story(rig: Rig) -> None:
+        def invalid(*_: object, **__: object) -> Any:
+            raise InvalidObjectError(message, status=422, reason="Invalid")
+
+        rig.controller._client.create = invalid  # type: ignore[method-assign]
+        rig.want()
+        async with asyncio.timeout(PATIENCE_S):
+            while not rig.told.refusals:
+                await asyncio.sleep(0.01)
+
+    told = told_of(testbed, proxy.kubeconfig, story)
+    assert told.features == []
+    assert message in told.refusals[0]
 
 
 def test_slices_that_no_server_takes_are_told_and_not_tried_again_and_again(testbed: Testbed, proxy: ApiProxy) -> None:
