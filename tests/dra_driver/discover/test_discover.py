@@ -172,6 +172,15 @@ def test_without_root_a_gpu_is_published_whole_and_one_with_mig_on_not_at_all(tm
         assert len(found.notes) >= 8
 
 
+def test_mig_is_never_switched_on_a_gpu_of_unknown_capability(tmp_path: Path) -> None:
+    """It may be an Ampere, where it takes a reset (dra-driver-nvidia-gpu #883)."""
+    lacks = ["nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetArchitecture"]
+    for on in (False, True):
+        with machine_below(tmp_path / str(on), A100, mig_enabled=on, lacks=lacks) as (_, nvml, _):
+            node = discover(nvml, Roots(sys=tmp_path), NODE).node
+        assert {gpu.mig_mode for gpu in node.gpus} == {MigMode.ENABLED if on else MigMode.DISABLED}
+
+
 def test_a_guest_of_vgpu_offers_whole_gpus_only(tmp_path: Path) -> None:
     with machine_below(tmp_path, A100, vgpu_guest=True) as (_, nvml, _):
         node = discover(nvml, Roots(sys=tmp_path), NODE).node
