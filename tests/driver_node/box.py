@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,11 @@ class Box:
         """Run the driver as a process and wait until it is ready."""
         driver_program.start(self.plane, self.node, self.gpus, *self.options)
 
+    def restart_driver(self) -> None:
+        """Start the driver again as it was started, and wait until it is ready."""
+        self.node.programs.restart(driver_program.NAME)
+        self.node.wait_healthy(driver_program.NAME)
+
     def bed(self) -> Bed:
         """Return a namespace for one test."""
         bed = Bed(self.plane)
@@ -171,7 +176,11 @@ class Box:
     def records(self) -> list[dict[str, Any]]:
         """Return the journal's records."""
         folder = self.node.paths.kubelet_root / "plugins" / DRIVER / "claims"
-        return [json.loads(path.read_text().partition("\n")[2]) for path in sorted(folder.glob("*.json"))]
+        found = []
+        for path in sorted(folder.glob("*.json")):
+            with suppress(FileNotFoundError):  # a claim that was just unprepared
+                found.append(json.loads(path.read_text().partition("\n")[2]))
+        return found
 
     def workload(self) -> Manifest:
         """Return a reference to the DaemonSet."""
