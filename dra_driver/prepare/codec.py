@@ -22,6 +22,9 @@ _MAX_HEADER = 128
 
 Json = dict[str, Any]
 
+# Made before there are threads: two that meet a type for the first time at once crash the process (msgspec 0.22).
+_decode_record = msgspec.json.Decoder(Record).decode
+
 
 class CorruptError(Exception):
     """Bytes that are not a record as it was written. The text says what is wrong with them."""
@@ -51,7 +54,7 @@ def decode(data: bytes) -> Decoded:
     if header + b"\n" != _header(body):
         raise CorruptError(f"header does not fit its body of {len(body)} bytes: format, length or digest differ")
     try:
-        record = msgspec.json.decode(body, type=Record)
+        record = _decode_record(body)
         raw = None if msgspec.json.encode(record) == body else msgspec.json.decode(body, type=Json)
     except (msgspec.MsgspecError, RecursionError) as fault:
         raise CorruptError(f"is no record that this version knows: {fault}") from fault

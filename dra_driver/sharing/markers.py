@@ -27,6 +27,10 @@ class Marker(msgspec.Struct, frozen=True):
     boot_id: str
 
 
+# Made before there are threads: two that meet a type for the first time at once crash the process (msgspec 0.22).
+_decode = msgspec.json.Decoder(Marker).decode
+
+
 class Markers:
     """The markers in one folder."""
 
@@ -36,7 +40,7 @@ class Markers:
     def get(self, uuid: str) -> Marker | None:
         """Return the marker of a GPU."""
         try:
-            return msgspec.json.decode(self._path(uuid).read_bytes(), type=Marker)
+            return _decode(self._path(uuid).read_bytes())
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError:

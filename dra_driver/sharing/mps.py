@@ -6,13 +6,14 @@ A daemon leads a session of its own and outlives us where the process tree lets 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +105,10 @@ class MpsDaemons:
         if identity is not None and is_alive(identity):
             with suppress(ProgramError, PermanentError):
                 self._ask(where, "quit", QUIT_S)
-        self._end(where, identity)
-        for folder in (where.shm, where.home):
-            _remove(folder)
+        with _nobody_left(where):
+            self._end(where, identity)
+            for folder in (where.shm, where.home):
+                _remove(folder)
 
     def _start(self, where: Places, uuid: str) -> None:
         _check_depth(where)
@@ -170,18 +172,42 @@ class MpsDaemons:
         )
 
     def _end(self, where: Places, identity: Identity | None) -> None:
-        """Have no process of the daemon left, also of one that died and left its servers."""
+        """End the daemon's process and its group, also a group that has lost its leader."""
         if identity is not None:
             kill(identity, signal.SIGTERM)
             _until(lambda: not is_alive(identity), END_S)
             kill(identity, signal.SIGKILL)
-        # What leads a group of its own still has the lock, from the daemon that it comes from.
-        for pid in holders(where.lock):
+        if identity is not None and is_alive(identity):
+            raise RetryableError(f"{PROGRAM}: process {identity.pid} does not end; does a call to the GPU hang?")
+        where.identity.unlink(missing_ok=True)
+
+
+@contextmanager
+def _nobody_left(where: Places) -> Iterator[None]:
+    """Hold the daemon's lock, after whoever had it is ended: servers of a daemon that died, one that just begins."""
+    try:
+        handle = os.open(where.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        yield  # No folder, hence no daemon; one that begins finds none either, and ends.
+        return
+    try:
+        if not _until(lambda: _locked(handle, where), END_S):
+            raise RetryableError(f"{PROGRAM}: processes that use {where.lock} do not end; does a call to the GPU hang?")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, where: Places) -> bool:
+    """Take the lock, or kill who has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        for pid in set(holders(where.lock)) - {os.getpid()}:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if not _until(lambda: not holders(where.lock), END_S) or (identity is not None and is_alive(identity)):
-            raise RetryableError(f"{PROGRAM}: processes that use {where.lock} do not end; does a call to the GPU hang?")
-        where.identity.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _until(true: Callable[[], bool], patience_s: float) -> bool:
@@ -193,6 +219,10 @@ def _until(true: Callable[[], bool], patience_s: float) -> bool:
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
     return True
+
+
+# Made before there are threads: two that meet a type for the first time at once crash the process (msgspec 0.22).
+_decode_identity = msgspec.json.Decoder(Identity).decode
 
 
 def _check_depth(where: Places) -> None:
@@ -208,7 +238,7 @@ def _check_depth(where: Places) -> None:
 def _identity(where: Places) -> Identity | None:
     """Return which process the daemon is; None where it was never noted, or not wholly."""
     try:
-        return msgspec.json.decode(where.identity.read_bytes(), type=Identity)
+        return _decode_identity(where.identity.read_bytes())
     except (OSError, msgspec.MsgspecError):
         return None
 

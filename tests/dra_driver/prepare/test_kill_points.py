@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ Say = Callable[[str], None]
 Empty = tuple[Path, NodeGpus]
 """The folder of a node on which nothing was prepared yet, and its GPUs."""
 PATIENT = Patient()
+SEED = 7
 
 CLAIMS = (
     claim("two-parts", "gpu-0-mig-1g10gb-19-0", "gpu-0-mig-3g40gb-9-4"),
@@ -29,7 +31,8 @@ CLAIMS = (
     claim("exclusive", "gpu-2", "gpu-3", strategy="exclusive"),
 )
 ALL = {each.metadata.uid: each for each in CLAIMS}
-STORY = (("prepare", 0), ("prepare", 1), ("unprepare", 0), ("prepare", 2), ("unprepare", 1), ("unprepare", 2))
+Story = tuple[tuple[str, int], ...]
+STORY: Story = (("prepare", 0), ("prepare", 1), ("unprepare", 0), ("prepare", 2), ("unprepare", 1), ("unprepare", 2))
 
 
 def perform(state: DeviceState, verb: str, each: ResourceClaim) -> None:
@@ -39,7 +42,7 @@ def perform(state: DeviceState, verb: str, each: ResourceClaim) -> None:
         state.unprepare(claim_ref(each), PATIENT)
 
 
-def tell(state: DeviceState, say: Say, story: tuple[tuple[str, int], ...] = STORY) -> None:
+def tell(state: DeviceState, say: Say, story: Story = STORY) -> None:
     for at, (verb, number) in enumerate(story):
         perform(state, verb, CLAIMS[number])
         say(str(at))
@@ -62,33 +65,28 @@ def effects_of(folder: Path, gpus: NodeGpus) -> int:
         return reaper.count
 
 
-def prepared_after(story: tuple[tuple[str, int], ...]) -> set[str]:
+def prepared_after(story: Story) -> set[str]:
     now: set[str] = set()
     for verb, number in story:
         (now.add if verb == "prepare" else now.discard)(CLAIMS[number].metadata.uid)
     return now
 
 
-def check_kill(folder: Path, gpus: NodeGpus, victim: int, again_victim: int = NEVER) -> bool:
-    """Kill the story, then perhaps recovery as well; whether recovery was killed."""
-    with again(folder, gpus) as node:
-        _, said = dies(lambda say: tell(node.start(), say), victim)
-        twice, _ = (
-            dies(lambda _: recover(node.start(), ALL) and None, again_victim) if again_victim < NEVER else (False, [])
-        )
-        state = node.start()
-        report = recover(state, ALL)
-        assert not report.faults
-        assert disagreements(node, state) == []
+def check_kill(folder: Path, gpus: NodeGpus, victim: int, again_victim: int = NEVER, story: Story = STORY) -> bool:
+    """Kill a story that ends where it began, then perhaps recovery as well; whether recovery was killed."""
+    with again(folder, gpus) as host:
+        before = host.hardware()
+        _, said = dies(lambda say: tell(host.start(), say, story), victim)
+        twice = again_victim < NEVER and dies(lambda _: recover(host.start(), ALL) and None, again_victim)[0]
+        state = host.start()
+        assert not recover(state, ALL).faults
+        assert disagreements(host, state) == []
         held, done = set(state.effects.journal.entries().records), len(said)
-        current = {CLAIMS[number].metadata.uid for _, number in STORY[done : done + 1]}
-        assert held - current == prepared_after(STORY[:done]) - current, "what was answered must stand"
-        before = node.hardware()
-        for verb, number in STORY[done:]:
-            perform(state, verb, CLAIMS[number])
-        assert disagreements(node, state) == []
-        assert held or before == node.hardware()
-        assert node.files() == []
+        current = {CLAIMS[number].metadata.uid for _, number in story[done : done + 1]}
+        assert held - current == prepared_after(story[:done]) - current, "what was answered must stand"
+        tell(state, lambda _: None, story[done:])
+        assert disagreements(host, state) == []
+        assert (host.hardware(), host.files()) == (before, [])
         return twice
 
 
@@ -134,3 +132,15 @@ def test_d1_with_a_hosts_files_as_well(quick: Path) -> None:
 def test_d1_every_kill_of_recovery_after_every_kill(empty: Empty, quick: Path) -> None:
     points = every_kill_of_recovery(empty, quick, range(1, effects_of(empty[0], empty[1]) + 1))
     assert points > 2000
+
+
+@pytest.mark.soak
+def test_d1_random_stories_killed_anywhere(empty: Empty, quick: Path) -> None:
+    rng = random.Random(SEED)
+    for number in range(2000):
+        story = tuple((rng.choice(("prepare", "prepare", "unprepare")), rng.randrange(3)) for _ in range(8))
+        story += tuple(("unprepare", number) for number in range(3))
+        victims = (rng.randrange(1, 200), rng.choice((NEVER, rng.randrange(1, 40))))
+        folder = shutil.copytree(empty[0], quick / str(number))
+        check_kill(folder, empty[1], *victims, story)
+        shutil.rmtree(folder)
