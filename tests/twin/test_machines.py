@@ -2,6 +2,7 @@
 
 import uuid
 from ctypes import byref
+from dataclasses import astuple
 from pathlib import Path
 
 import pynvml
@@ -80,6 +81,11 @@ def test_profiles_and_placements_are_those_of_the_geometry(named):
             except pynvml.NVMLError_NotSupported:
                 continue
             starts = tuple(start for start, _ in placements(gpu(index), info.id))
+            engines = (info.copyEngineCount, info.decoderCount, info.encoderCount, info.jpegCount, info.ofaCount)
+            its = next(p for p in geometry.profiles if p.nvml_enum == enum)
+            assert info.multiprocessorCount == (its.sm_count or 0)
+            assert engines == (astuple(its.engines) if its.engines else (0,) * 5)
+            assert info.name == f"MIG {its.name}"
             found.add((enum, info.id, info.sliceCount, info.instanceCount, info.memorySizeMB, starts))
         profiles = geometry.profiles if geometry is not None and geometry.placeable else ()
         assert found == {

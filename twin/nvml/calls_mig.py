@@ -8,7 +8,17 @@ from topology.mig import MigProfile
 from twin import mig
 from twin.codes import Code, Refused
 from twin.nvml import marshal
-from twin.nvml.marshal import fill, fill_handle, number, put, put_handle, put_handles, require_version, target
+from twin.nvml.marshal import (
+    engine_counts,
+    fill,
+    fill_handle,
+    number,
+    put,
+    put_handle,
+    put_handles,
+    require_version,
+    target,
+)
 from twin.nvml.session import Session, call
 from twin.state import GpuInstance
 
@@ -46,7 +56,7 @@ def profile_info_by_id(session: Session, handle: Any, profile_id: Any, result: A
 
 
 def _put_profile(result: Any, profile: MigProfile) -> None:
-    struct, engines = target(result), profile.engines
+    struct = target(result)
     if hasattr(struct, "version"):
         require_version(struct, 2, 3)
     fill(
@@ -56,11 +66,7 @@ def _put_profile(result: Any, profile: MigProfile) -> None:
             "sliceCount": profile.compute_slices,
             "instanceCount": profile.max_instances,
             "multiprocessorCount": profile.sm_count or 0,
-            "copyEngineCount": engines.copy if engines else 0,
-            "decoderCount": engines.decoder if engines else 0,
-            "encoderCount": engines.encoder if engines else 0,
-            "jpegCount": engines.jpeg if engines else 0,
-            "ofaCount": engines.ofa if engines else 0,
+            **engine_counts(profile.engines),
             "memorySizeMB": profile.memory_mib or 0,
             "name": f"MIG {profile.name}".encode(),
             "isP2pSupported": 0,
@@ -170,7 +176,7 @@ def compute_profile_info(session: Session, handle: Any, enum: Any, engines: Any,
     starts = mig.ci_starts(profile.compute_slices, wanted)
     if not starts:
         raise Refused(Code.NOT_SUPPORTED, f"no compute instance profile {wanted}")
-    size, shared = mig.CI_SLICES[wanted], profile.engines
+    size = mig.CI_SLICES[wanted]
     label = profile.name if size == profile.compute_slices else f"{size}c.{profile.name}"
     fill(
         struct,
@@ -179,11 +185,7 @@ def compute_profile_info(session: Session, handle: Any, enum: Any, engines: Any,
             "sliceCount": size,
             "instanceCount": len(starts),
             "multiprocessorCount": (profile.sm_count or 0) * size // profile.compute_slices,
-            "sharedCopyEngineCount": shared.copy if shared else 0,
-            "sharedDecoderCount": shared.decoder if shared else 0,
-            "sharedEncoderCount": shared.encoder if shared else 0,
-            "sharedJpegCount": shared.jpeg if shared else 0,
-            "sharedOfaCount": shared.ofa if shared else 0,
+            **engine_counts(profile.engines, shared=True),
             "name": f"MIG {label}".encode(),
             "capabilities": 0,
         },

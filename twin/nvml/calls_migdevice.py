@@ -8,7 +8,7 @@ from twin import mig
 from twin.codes import Code, Refused
 from twin.nvml import marshal
 from twin.nvml.calls_device import is_mig_device
-from twin.nvml.marshal import MIG_DEVICE, fill, number, put, put_handle, target
+from twin.nvml.marshal import MIG_DEVICE, engine_counts, fill, number, put, put_handle, target
 from twin.nvml.session import Session, call
 
 MAX_MIG_DEVICES = 7
@@ -65,16 +65,11 @@ def attributes(session: Session, handle: Any, result: Any) -> None:
         raise Refused(Code.NOT_SUPPORTED, "not a MIG device")
     facts, _, instance, compute = session.compute(handle, session.state, MIG_DEVICE)
     profile = mig.profile_by_enum(mig.geometry(facts, session.state), instance.profile)
-    engines = profile.engines
     fill(
         target(result),
         {
             "multiprocessorCount": (profile.sm_count or 0) * compute.size // profile.compute_slices,
-            "sharedCopyEngineCount": engines.copy if engines else 0,
-            "sharedDecoderCount": engines.decoder if engines else 0,
-            "sharedEncoderCount": engines.encoder if engines else 0,
-            "sharedJpegCount": engines.jpeg if engines else 0,
-            "sharedOfaCount": engines.ofa if engines else 0,
+            **engine_counts(profile.engines, shared=True),
             "gpuInstanceSliceCount": profile.compute_slices,
             "computeInstanceSliceCount": compute.size,
             "memorySizeMB": profile.memory_mib or 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from topology.mig import MigEngines
 from twin.codes import Code, Refused
 
 KIND_BITS = 0xF
@@ -69,6 +70,14 @@ def fill(struct: Any, values: dict[str, Any]) -> None:  # noqa: ANN401 - a ctype
     for name, *_ in struct._fields_:
         if name in values:
             setattr(struct, name, values[name])
+
+
+def engine_counts(engines: MigEngines | None, *, shared: bool = False) -> dict[str, int]:
+    """Return the counts of engines under the names that structs of GPU, or of compute instances (`shared`), have."""
+    has = engines or MigEngines()
+    names = ("CopyEngineCount", "DecoderCount", "EncoderCount", "JpegCount", "OfaCount")
+    keys = (f"shared{name}" if shared else name[0].lower() + name[1:] for name in names)
+    return dict(zip(keys, (has.copy, has.decoder, has.encoder, has.jpeg, has.ofa), strict=True))
 
 
 def fill_handle(struct: Any, field: str, serial: int, kind: int) -> None:  # noqa: ANN401
