@@ -318,6 +318,21 @@ def test_a_node_that_comes_later_is_waited_for(testbed: Testbed, proxy: ApiProxy
     told_of(testbed, proxy.kubeconfig, story)
 
 
+def test_a_node_that_is_registered_anew_owns_its_slices(testbed: Testbed, proxy: ApiProxy) -> None:
+    """The garbage collector deletes those of the old one; new ones that named it would be deleted again and again."""
+
+    async def story(rig: Rig) -> None:
+        rig.want()
+        await rig.is_published()
+        await asyncio.to_thread(testbed.api.delete, objects.node("node-1"))
+        await rig.until(lambda stored: not stored)
+        uid = testbed.create(objects.node("node-1"))[0]["metadata"]["uid"]
+        stored = await rig.until(complete(rig))
+        assert {each["metadata"]["ownerReferences"][0]["uid"] for each in stored} == {uid}
+
+    told_of(testbed, proxy.kubeconfig, story)
+
+
 def test_a_storm_of_changes_is_one_write_a_second(testbed: Testbed, proxy: ApiProxy) -> None:
     """FI-9: after the burst the budget decides, however often something else is wanted or deleted."""
     pacing = Pacing(burst=30, write_s=0.2, foreign_s=0.01, first_fault_s=0.01)
@@ -333,7 +348,7 @@ def test_a_storm_of_changes_is_one_write_a_second(testbed: Testbed, proxy: ApiPr
         elapsed = loop.time() - begin
         slices = len(resource_slices(GPUS))
         assert len(rig.told.writes) <= 30 + slices + elapsed / 0.2
-        assert number > 200
+        assert number > len(rig.told.writes), "more was wanted than written"
 
     told_of(testbed, proxy.kubeconfig, story, pacing=pacing)
 
