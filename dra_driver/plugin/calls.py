@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -45,6 +46,13 @@ class ClaimCalls:
     workers: Workers = field(default_factory=partial(Workers, AT_ONCE))
     turns: Turns = field(default_factory=Turns)
     """By UID: the calls of one claim never overlap, so that an Unprepare undoes all of a Prepare before it."""
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while no call is under way."""
+    _running: int = 0
+    _begun: int = 0
+
+    def __post_init__(self) -> None:
+        self._idle.set()
 
     async def prepare(self, claims: Iterable[ClaimRef], caller: RpcCaller) -> Mapping[str, Answer]:
         """Prepare claims. Returns the answer for each by UID; one that cannot be prepared is no other's concern."""
@@ -54,15 +62,36 @@ class ClaimCalls:
         """Unprepare claims, by UID and without the API server, which may be down or have forgotten them."""
         return await self._answer(UNPREPARE, claims, caller, self._unprepare)
 
+    async def quiet(self, pause_s: float) -> None:
+        """Wait until no call was under way for `pause_s`: what was answered has been sent, and nothing has come."""
+        begun = -1
+        while begun != self._begun or self._running:
+            await self._idle.wait()
+            begun = self._begun
+            await asyncio.sleep(pause_s)
+
     async def _answer(
         self, method: str, claims: Iterable[ClaimRef], caller: RpcCaller, one: Task
     ) -> Mapping[str, Answer]:
         began = time.monotonic()
         wanted = _by_uid(claims)
-        answers = await asyncio.gather(*(self._guarded(method, refs, caller, one) for refs in wanted.values()))
+        with self._under_way():
+            answers = await asyncio.gather(*(self._guarded(method, refs, caller, one) for refs in wanted.values()))
         refused = sum(bool(answer.error) for answer in answers)
         self.reporter.answered(method, time.monotonic() - began, claims=len(wanted), refused=refused)
         return dict(zip(wanted, answers, strict=True))
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self._running += 1
+        self._begun += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
     async def _guarded(self, method: str, refs: Sequence[ClaimRef], caller: RpcCaller, one: Task) -> Answer:
         """Turn whatever goes wrong with a claim into its answer."""

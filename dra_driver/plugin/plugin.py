@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST = 256 << 10
 """Bytes of a request. The kubelet sends the claims of one pod, at most 32 of some 400 bytes."""
+QUIET_S, QUIET_WITHIN_S = 0.25, 5.0
+"""So long must the kubelet have asked nothing before we go; and so long is that waited for."""
 END_S = 20.0
 """How long running calls may take to end; the kubelet gives a pod 30 s."""
 OPTIONS: tuple[tuple[str, int], ...] = (
@@ -51,6 +53,7 @@ class PluginSettings:
     paths: SocketPaths
     options: tuple[tuple[str, int], ...] = OPTIONS
     """Of gRPC."""
+    quiet_s: float = QUIET_S
     end_s: float = END_S
 
 
@@ -87,7 +90,13 @@ class Plugin:
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End: the kubelet first hears that we go, then running calls end, then the sockets are removed."""
+        """End: running calls are answered, the kubelet hears that we go, what it still sent ends, the sockets go.
+
+        The kubelet hangs up, and cancels its calls, as soon as it sees the registration go. In a rolling update its new
+        calls go to the other instance, so that a moment without any comes soon, and no pod has to try again.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.quiet(self.settings.quiet_s), QUIET_WITHIN_S)
         await self._ends.aclose()
         if not self._refused.cancel() and not self._refused.cancelled():
             self._refused.exception()  # Logged when it came; who has not waited for it will not any more.

@@ -9,10 +9,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from dra_driver.plugin.errors import SocketError
+from dra_driver.plugin.plugin import QUIET_S
 from dra_driver.roots import DRIVER_NAME
 from tests.dra_driver.kubelet import FakeKubelet, NotReadyError, until
 from tests.dra_driver.plugin.world import World, scenario
@@ -181,22 +183,69 @@ async def test_stopped_process_answers_again(world: World) -> None:
 
 
 @scenario
-async def test_clean_stop_lets_running_work_end(world: World) -> None:
-    """The kubelet first sees the registration go, and hangs up; what runs is done to its end; no file is left."""
+async def test_clean_stop_answers_what_was_asked(world: World) -> None:
+    """The kubelet hangs up as soon as the registration goes, so that goes last."""
     async with world.kubelet() as kubelet:
         plugin = world.plugin()
         await plugin.__aenter__()
         await plugin.registered.wait()
-        await until(lambda: endpoints(kubelet), "connected")
         world.node.quick.clear()
         starting = asyncio.create_task(kubelet.start(world.pod("pod")))
         await until(lambda: world.node.calls, "prepare begun")
         stopping = asyncio.create_task(plugin.__aexit__(None, None, None))
-        await until(lambda: not world.paths().registration.exists(), "registration gone")
+        await until(lambda: plugin._calls._idle._waiters, "the stop waits")
+        assert world.paths().registration.is_socket()
         world.node.quick.set()
+        assert await starting
         await stopping
-    assert world.node.prepared() == {world.uid("pod")}
     left = [path for folder in ("plugins", "plugins_registry") for path in (world.root / folder).rglob("*.*")]
     assert [path for path in left if path.is_file() or path.is_socket()] == []
-    starting.cancel()
-    await asyncio.gather(starting, return_exceptions=True)
+
+
+async def updated_under_load(world: World, updates: int) -> None:
+    """Roll through instances while four users start and end pods; none of them has to try twice."""
+    served = 0
+    done = asyncio.Event()
+
+    async def user(number: int) -> None:
+        nonlocal served
+        while not done.is_set():
+            pod = world.pod(f"pod-{number}", device=f"gpu-{number}")
+            assert await kubelet.start(pod)
+            await kubelet.end(pod)
+            served += 1
+
+    async def update() -> None:
+        nonlocal plugin, served
+        before, old = served, plugin
+        plugin = await world.plugin(str(uuid4()), quiet_s=QUIET_S).__aenter__()
+        await until(lambda: str(plugin.settings.paths.plugin) in endpoints(kubelet), "connected")
+        await old.__aexit__(None, None, None)
+        await until(lambda: served > before + 8, "the users go on")
+
+    async with world.kubelet() as kubelet:
+        plugin = await world.plugin(quiet_s=QUIET_S).__aenter__()
+        try:
+            await plugin.registered.wait()
+            async with asyncio.TaskGroup() as users:
+                for number in range(4):
+                    users.create_task(user(number))
+                for _ in range(updates):
+                    await update()
+                done.set()
+        finally:
+            await plugin.__aexit__(None, None, None)
+    assert world.node.prepared() == set()
+    assert len(world.api.wiped) == 1, "at the kubelet's start; never without a plugin since"
+    assert all(not refused for _, _, refused in world.reports.calls)
+
+
+@scenario
+async def test_5_rolling_updates_under_load_fail_no_call(world: World) -> None:
+    await updated_under_load(world, 5)
+
+
+@pytest.mark.soak
+@scenario
+async def test_fi6_100_rolling_updates_under_load_fail_no_call(world: World) -> None:
+    await updated_under_load(world, 100)

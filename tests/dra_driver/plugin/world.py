@@ -236,8 +236,8 @@ class World:
         ours = OurNode(driver=self.driver, pool=pool_name(self.driver, NODE), node=NODE)
         return ClaimCalls(ours=ours, preparer=self.preparer, claims=self.api, reporter=self.reports)
 
-    def plugin(self, pod_uid: str = "", **changes: Any) -> Plugin:
-        settings = PluginSettings(driver=self.driver, paths=self.paths(pod_uid), **changes)
+    def plugin(self, pod_uid: str = "", *, quiet_s: float = 0.0, **changes: Any) -> Plugin:
+        settings = PluginSettings(driver=self.driver, paths=self.paths(pod_uid), quiet_s=quiet_s, **changes)
         return Plugin(settings, self.calls(), self.health)
 
     @contextlib.asynccontextmanager
