@@ -89,7 +89,8 @@ class MpsDaemons:
         identity = _identity(where)
         if identity is not None and is_alive(identity) and self._answers(where):
             return
-        self._end(where, identity)
+        with _all_ended(where):
+            pass
         self._start(where, uuid)
 
     def is_ready(self, uuid: str) -> bool:
@@ -105,8 +106,7 @@ class MpsDaemons:
         if identity is not None and is_alive(identity):
             with suppress(ProgramError, PermanentError):
                 self._ask(where, "quit", QUIT_S)
-        with _nobody_left(where):
-            self._end(where, identity)
+        with _all_ended(where):
             for folder in (where.shm, where.home):
                 _remove(folder)
 
@@ -151,8 +151,9 @@ class MpsDaemons:
                     raise ProgramError(PROGRAM, f"ended with code {code}", _tail(where))
             time.sleep(pause)
             pause = min(2 * pause, 0.2)
-        self._end(where, _identity(where))
-        raise ProgramError(PROGRAM, f"does not answer after {START_S:g} s", _tail(where))
+        said = _tail(where)
+        with _all_ended(where):
+            raise ProgramError(PROGRAM, f"does not answer after {START_S:g} s", said)
 
     def _answers(self, where: Places) -> bool:
         try:
@@ -171,28 +172,28 @@ class MpsDaemons:
             binds=((where.pipe, PIPE_INSIDE),),
         )
 
-    def _end(self, where: Places, identity: Identity | None) -> None:
-        """End the daemon's process and its group, also a group that has lost its leader."""
-        if identity is not None:
-            kill(identity, signal.SIGTERM)
-            _until(lambda: not is_alive(identity), END_S)
-            kill(identity, signal.SIGKILL)
-        if identity is not None and is_alive(identity):
-            raise RetryableError(f"{PROGRAM}: process {identity.pid} does not end; does a call to the GPU hang?")
-        where.identity.unlink(missing_ok=True)
-
 
 @contextmanager
-def _nobody_left(where: Places) -> Iterator[None]:
-    """Hold the daemon's lock, after whoever had it is ended: servers of a daemon that died, one that just begins."""
+def _all_ended(where: Places) -> Iterator[None]:
+    """End every process of a daemon, and hold its lock so that none begins. Raises RetryableError.
+
+    There may be servers of a daemon that died, and one that a driver began which was killed a moment ago.
+    """
+    identity = _identity(where)
+    if identity is not None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            kill(identity, number)
+            _until(lambda: not is_alive(identity), END_S)
     try:
         handle = os.open(where.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
-        yield  # No folder, hence no daemon; one that begins finds none either, and ends.
+        # Without the folder nobody is left: who begins does not find it either, and ends.
+        yield
         return
     try:
-        if not _until(lambda: _locked(handle, where), END_S):
+        if not _until(lambda: _locked(handle, where), END_S) or (identity is not None and is_alive(identity)):
             raise RetryableError(f"{PROGRAM}: processes that use {where.lock} do not end; does a call to the GPU hang?")
+        where.identity.unlink(missing_ok=True)
         yield
     finally:
         os.close(handle)

@@ -91,6 +91,10 @@ def mutated(draw, config):
     places += [inner for each in places[1:] for inner in each.values() if isinstance(inner, dict)]
     place = draw.choice(places)
     move = draw.random()
+    if "sharing" in config and move < 0.15:
+        # Settings that go with another strategy.
+        config["sharing"] = {**config["sharing"], draw.choice(("mps", "timeSlicing")): {}}
+        return config
     if move < 0.3 and place:
         del place[draw.choice(list(place))]
     elif move < 0.6:

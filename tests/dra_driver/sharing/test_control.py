@@ -218,25 +218,30 @@ def test_a_daemon_that_died_is_noticed_and_started_again_where_its_clients_look(
     host.sharing.apply(uuid, MPS)
     pipe = places(host.roots, uuid).pipe
     inode, pid = pipe.stat().st_ino, host.daemon()
+    (pipe / "stale").touch()
     os.kill(pid, signal.SIGKILL)
     assert not host.sharing.is_applied(uuid, MPS)
     host.sharing.apply(uuid, MPS)
     assert host.sharing.is_applied(uuid, MPS)
     assert host.daemon() != pid
     assert pipe.stat().st_ino == inode
+    assert not (pipe / "stale").exists()
 
 
 def test_servers_of_a_daemon_that_died_are_ended_before_another_starts(host):
     """They hold the GPU, which is in exclusive mode: the next daemon's server could not have it."""
     uuid = host.uuid()
     host.sharing.apply(uuid, MPS)
-    where = places(host.roots, uuid)
-    command = ["/bin/sh", "-c", f"exec 9<>{where.lock}; echo; exec sleep 600"]
+    os.kill(host.daemon(), signal.SIGKILL)
+    # A server has the lock from the daemon that it comes from.
+    command = ["/bin/sh", "-c", f"exec 9<>{places(host.roots, uuid).lock}; flock 9; echo; exec sleep 600"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as stray:
-        stray.stdout.readline()
-        os.kill(host.daemon(), signal.SIGKILL)
-        host.sharing.apply(uuid, MPS)
-        assert stray.wait() == -signal.SIGKILL
+        try:
+            stray.stdout.readline()
+            host.sharing.apply(uuid, MPS)
+            assert stray.wait(10) == -signal.SIGKILL
+        finally:
+            stray.kill()
     assert host.sharing.is_applied(uuid, MPS)
 
 
@@ -376,10 +381,13 @@ def test_an_environment_of_ours_does_not_reach_the_programs(host, monkeypatch):
     assert environment["CUDA_VISIBLE_DEVICES"] == host.uuid()
 
 
-def test_a_program_that_leaves_a_child_behind_is_not_waited_for(tmp_path):
+def test_a_program_that_leaves_a_child_behind_is_not_waited_for_and_the_child_ends_too(tmp_path):
     folder = tmp_path / "usr/bin"
     folder.mkdir(parents=True)
-    (folder / "nvidia-smi").write_text("#!/bin/sh\n/bin/sleep 600 &\n/bin/sleep 600\n")
+    child = tmp_path / "child"
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n/bin/sleep 600 &\necho $! > {child}\n/bin/sleep 600\n")
     (folder / "nvidia-smi").chmod(0o755)
     with pytest.raises(RetryableError, match="did not end within"):
-        programs.Programs(tmp_path).run(SMI, (), timeout_s=0.2)
+        programs.Programs(tmp_path).run(SMI, (), timeout_s=1.0)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(child.read_text())).wait(10)
