@@ -12,7 +12,7 @@ CLUSTER = ("aiohttp", "kubernetes", "prometheus_client", "re2", "numba", "networ
 INSTALL_CLUSTER = "pip install 'dovetail[cluster,planner]'"
 
 
-DRIVER = ("aiohttp", "grpc", "kubernetes", "prometheus_client", "pynvml", "google")
+DRIVER = ("aiohttp", "grpc", "kubernetes", "prometheus_client", "pynvml", "google.protobuf")
 """The same of the extra `driver`."""
 INSTALL_DRIVER = "pip install 'dovetail[driver]'"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_NOT_RUNNING = 3
+DEFAULT_REAL = "hgx-h100-8"
 DEFAULT_NODES = "4xhgx-h100-8,2xa100-8-pcie-nvlink-pairs"
 EXTRA = ("kubernetes", "trustme")
 """Packages that the extra `sandbox` brings."""
@@ -51,8 +52,11 @@ def up(
         ),
     ] = None,
     real_node: Annotated[
-        bool, typer.Option("--real-node", help="Also a real kubelet with containerd; needs root.")
+        bool, typer.Option("--real-node", help="Also a real kubelet with containerd and our driver; needs root.")
     ] = False,
+    real_machine: Annotated[
+        str, typer.Option(metavar="MACHINE", help="Whose GPUs the real node has, simulated; as in `topology list`.")
+    ] = DEFAULT_REAL,
     scheduler: Annotated[
         bool, typer.Option(help='Our scheduler, "dovetail", and its fence: no other gets devices of ours.')
     ] = True,
@@ -60,12 +64,13 @@ def up(
 ) -> None:
     """Build what is missing, start the sandbox, leave it running. Twice is fine."""
     with _faults_end():
-        from dovetail.sandbox_cmd_gpus import parse_nodes
+        from dovetail.sandbox_cmd_gpus import known_machine, parse_nodes
         from dovetail.sandbox_cmd_home import Home, Wish
         from sandbox import rundir
 
         asked = parse_nodes(DEFAULT_NODES if nodes is None else nodes)
-        wish = Wish(asked, real_node, scheduler and _can_schedule())
+        known_machine("--real-machine", real_machine)
+        wish = Wish(asked, real_machine if real_node else "", scheduler and _can_schedule())
         home = Home(name)
         with rundir.exclusive(f"up-{name}"):
             if home.is_up():

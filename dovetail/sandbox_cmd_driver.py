@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dovetail import extras
 from dovetail.shipped import shipped
 from sandbox import kustomize
 from sandbox.controlplane import ControlPlane
@@ -47,6 +49,11 @@ class SimulatedGpus:
     def ask(self, verb: str, *words: str | Path) -> str:
         """Do something to the machine, as `python -m twin VERB` does. Returns what it says."""
         return _twin(verb, self.state, *words)
+
+
+def lacks() -> list[str]:
+    """Return the packages without which the driver does not run here."""
+    return [name for name in extras.DRIVER if importlib.util.find_spec(name) is None]
 
 
 def manifests(form: str = "base") -> list[dict[str, Any]]:

@@ -40,12 +40,17 @@ def parse_nodes(text: str) -> dict[str, int]:
         if match is None:
             raise InvalidInputError("--nodes", item[:MAX_SHOWN], "write COUNTxMACHINE, as in 4xhgx-h100-8")
         count, name = int(match[1] or 1), match[2]
-        if name not in machine_names():
-            raise InvalidInputError("--nodes", item[:MAX_SHOWN], _unknown(name))
+        known_machine("--nodes", name, item)
         wanted[name] = wanted.get(name, 0) + count
     if sum(wanted.values()) > MAX_NODES:
         raise InvalidInputError("--nodes", "", f"{sum(wanted.values())} nodes; at most {MAX_NODES} are simulated")
     return {name: count for name, count in wanted.items() if count}
+
+
+def known_machine(option: str, name: str, item: str = "") -> None:
+    """Raise InvalidInputError for a machine that the catalog does not have; `item` is what was written."""
+    if name not in machine_names():
+        raise InvalidInputError(option, (item or name)[:MAX_SHOWN], _unknown(name))
 
 
 def nodes_text(nodes: Mapping[str, int]) -> str:

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dovetail import extras
+from dovetail import sandbox_cmd_driver as driver
 from dovetail import sandbox_cmd_gpus as gpus
 from dovetail import sandbox_cmd_scheduler as our_scheduler
 from dovetail.progress import progress_bar
-from sandbox import preflight, rundir, tools
+from sandbox import kustomize, preflight, rundir, tools
 from sandbox.api import Api
 from sandbox.controlplane import ControlPlane
 from sandbox.errors import SandboxError, SupervisorError
@@ -54,13 +56,15 @@ class Wish:
 
     nodes: Mapping[str, int]
     """Machine -> number of simulated nodes."""
-    real_node: bool
+    real_node: str
+    """Machine whose GPUs the real node has, simulated; empty: there is no real node."""
     scheduler: bool
     """Whether ours runs, from its manifests."""
 
     def __str__(self) -> str:
         """Return it as `up` takes it."""
-        flags = [" --real-node" if self.real_node else "", "" if self.scheduler else " --no-scheduler"]
+        real = f" --real-node --real-machine {self.real_node}" if self.real_node else ""
+        flags = [real, "" if self.scheduler else " --no-scheduler"]
         return f"--nodes '{gpus.nodes_text(self.nodes)}'" + "".join(flags)
 
 
@@ -137,6 +141,9 @@ class Home:
                 our_scheduler.start(plane)
                 step(f"scheduler {our_scheduler.NAME}: kube-scheduler and extender")
             node = stack.enter_context(Node.start(plane, REAL_NODE)) if wish.real_node else None
+            if node is not None:
+                step(f"real node {REAL_NODE}: kubelet and containerd")
+                _drive(plane, node, wish.real_node, step)
             _wait_for_pods_to_be_welcome(plane.api)
             facts = {
                 "name": self.name,
@@ -147,7 +154,6 @@ class Home:
                 "start_s": round(time.monotonic() - start_s, 1),
             }
             if node is not None:
-                step(f"real node {REAL_NODE}: kubelet and containerd")
                 (node.programs.directory / BELONGS).write_text(self.name)
             for programs in (plane.programs, *([node.programs] if node is not None else [])):
                 programs.stay()
@@ -168,6 +174,16 @@ class Home:
         with rundir.exclusive("sweep"):
             rundir.sweep()
         return bool(living)
+
+
+def _drive(plane: ControlPlane, node: Node, machine: str, step: Step) -> None:
+    """Run our driver on the real node, on simulated GPUs."""
+    if missing := driver.lacks():
+        step(f"without our driver, as {', '.join(missing)} is missing; install: {extras.INSTALL_DRIVER}")
+        return
+    kustomize.apply(plane.kubeconfig, kustomize.without_workloads(driver.manifests()))
+    driver.start(plane, node, driver.SimulatedGpus.create(node, machine))
+    step(f"driver on {REAL_NODE}: the GPUs of a {machine}, simulated")
 
 
 def _kill(directory: Path) -> None:

@@ -376,7 +376,7 @@ def test_an_up_that_fails_at_its_very_end_leaves_nothing(
 
     monkeypatch.setattr(Programs, "stay", stay_but_once)
     with pytest.raises(SupervisorError, match="refused"):
-        Home("default").start(Wish({}, real_node=True, scheduler=False), lambda _: None)
+        Home("default").start(Wish({}, real_node="hgx-h100-8", scheduler=False), lambda _: None)
     assert left(clean) == []
 
 
