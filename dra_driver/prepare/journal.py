@@ -118,7 +118,12 @@ class Journal:
 
     def _names(self, suffix: str) -> list[str]:
         with disk("list the journal"):
-            names = sorted(os.listdir(self._handle))  # noqa: PTH208 - the folder that is open, whatever its path means now
+            # Opened anew: threads that list one open folder share its position, and each sees a part.
+            handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._handle)
+            try:
+                names = sorted(os.listdir(handle))  # noqa: PTH208 - the open folder, whatever its path means now
+            finally:
+                os.close(handle)
         return [name for name in names if name.endswith(suffix) and _UID.fullmatch(name.removesuffix(suffix))]
 
     def _read(self, name: str) -> Decoded | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,15 @@ def test_a_lost_state_folder_is_rebuilt_from_the_cdi_files(host: Site) -> None:
     fresh = host.start()
     assert recover(fresh, None).rebuilt == {one.metadata.uid: "its CDI file"}
     assert fresh.effects.journal.entries().records == before
+
+
+def test_threads_that_list_the_journal_at_once_see_all_of_it(quick: Path) -> None:
+    journal, raw = Journal(quick), codec.decode(GOLDEN[0].read_bytes()).record
+    for number in range(200):
+        journal.put(replace(raw, claim=replace(raw.claim, uid=uid(str(number)))))
+    with ThreadPoolExecutor(16) as pool:
+        seen = [pool.submit(lambda: len(journal.entries().records)) for _ in range(200)]
+        assert {each.result() for each in seen} == {200}
 
 
 @pytest.mark.parametrize("name", ["..", "../../etc/passwd", "a", "", "0" * 36, "\0", f"{uid('x')}/", f"{uid('x')}\n"])
