@@ -13,6 +13,7 @@ NVLink never makes a set worse than the PCIe it also has, so adding a link never
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,10 @@ from topology.locality import set_locality
 from topology.machine import Machine
 from topology.rates import nvlink_counts, nvlink_mbps, pcie_mbps
 from topology.rings import has_ring, least_pair, sizes, widest_ring
-from topology.setquality import Int64
 from topology.setquality import SetQuality as SetQuality  # noqa: PLC0414 - made here, taken from here
+
+if TYPE_CHECKING:
+    from topology.setquality import Int64
 
 MAX_COUNTED_RINGS = 8
 """Largest set whose disjoint rings are counted; the number of candidate rings grows with (k-1)!."""

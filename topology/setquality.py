@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the driver names the type, and has no use for 10 MB of arrays
+    import numpy as np
+    from numpy.typing import NDArray
 
-Int64 = NDArray[np.int64]
+    Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
