@@ -28,7 +28,6 @@ from dra_driver.nvml.api import (
     GpuInstance,
     GpuLostError,
     NotFoundError,
-    NotSupportedError,
     Nvml,
     NvmlError,
 )
@@ -212,7 +211,9 @@ class HealthMonitor:
         """Return GPU instances, and remember where they are: an event comes with an id alone."""
         try:
             found = tuple(self._nvml.gpu_instances(uuid))
-        except NotSupportedError:
+        except GpuLostError:
+            raise
+        except NvmlError:  # not supported, not permitted: whether the GPU is well does not hang on it
             return None
         known = self._instances.setdefault(uuid, {})
         known.update({each.id: Part(gpu_instance=each.id, start=each.start, size=each.size) for each in found})

@@ -169,6 +169,20 @@ def test_the_thread_survives_every_fault_of_nvml(rig: Rig, function: str, code: 
     rig.until("a later event", lambda: "recovery=gpu-reset" in rig.keys("gpu-6"))
 
 
+def test_a_gpu_whose_instances_may_not_be_read_is_well_all_the_same(tmp_path: Path) -> None:
+    with machine_below(tmp_path, MACHINE) as (twin, nvml, _):
+        nvml.gpus()
+        twin.fault("nvmlDeviceGetMigMode", code=Code.NO_PERMISSION, times=-1)
+        twin.fault("nvmlDeviceGetGpuInstances", code=Code.NO_PERMISSION, times=-1)
+        twin.fault("nvmlDeviceGetGpuInstanceProfileInfo", code=Code.NO_PERMISSION, times=-1)
+        board = HealthBoard()
+        board.show(simulated_gpus(machine(MACHINE), NODE))
+        monitor = HealthMonitor(nvml, board, watching=QUICK)
+        monitor.look()
+        assert {each.health for each in board.devices()} == {Health.HEALTHY}
+        assert board.taints() == {}
+
+
 def test_a_call_that_hangs_makes_its_gpu_unknown_and_keeps_new_work_off(tmp_path: Path) -> None:
     now = [1000.0]
     with machine_below(tmp_path, MACHINE) as (twin, nvml, _):
