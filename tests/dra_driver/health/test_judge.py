@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dra_driver.health import judge
-from dra_driver.health.devices import Published, message, published, taints_of
+from dra_driver.health.devices import NO_ANSWER, NO_EVENTS, UNMONITORED, Published, message, published, taints_of
 from dra_driver.health.judge import SETTLE_S, after_look, after_xid, label
 from dra_driver.health.model import FaultKind, GpuHealth, Look, Part
 from dra_driver.health.xids import APPLICATION_XIDS
@@ -199,3 +201,12 @@ def test_the_message_names_cause_and_remedy() -> None:
     health = after_xid(WELL, 95, None, RESET)
     text = message(health, Published("gpu-0"))
     assert text == "the GPU needs help after XID 95 (uncontained ECC error): reset the GPU (nvidia-smi --gpu-reset)"
+
+
+def test_docs_list_every_taint_with_its_values() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "devices.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `gpu.dovetail.dev/(\w+)` \| (.*?) \|", text[text.index("## Faults") :], re.MULTILINE)
+    assert {key for key, _ in rows} == {*(kind.value for kind in FaultKind), UNMONITORED}
+    listed = {value for _, values in rows for value in re.findall(r"`([^`]+)`", values)}
+    actions = {label(action) for action in RecoveryAction if action is not RecoveryAction.NONE}
+    assert listed == actions | {NO_ANSWER.value, NO_EVENTS.value}
