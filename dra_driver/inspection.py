@@ -1,7 +1,7 @@
 """The GPUs of this node as they were last found: what is published, and what claims are planned on.
 
-A GPU that is lost stays, tainted, until it is back. MIG devices that we made for claims are left out: they belong to a
-claim, and are there as the placement that the claim was given. What others made is published as it is.
+A GPU that is lost or cannot be read stays, tainted, until it is back. MIG devices that we made for claims are left out:
+they belong to a claim, and are there as the placement that the claim was given. What others made is published as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 
-from dra_driver.discover import Discovered
+from dra_driver.discover import Discovered, with_hidden_links
 from dra_driver.inventory import NodeGpus
 from dra_driver.nvml.api import Nvml
 from dra_driver.prepare.model import Record
@@ -43,8 +43,11 @@ class Inspection:
                     log.warning("found: %s", note)
             self._notes = frozenset(found.notes)
             node = without_own(found.node, own)
-            self._node = node if self._node is None else with_lost(self._node, node, self._nvml.lost())
-            return self._node
+            if self._node is not None:
+                silent = {*self._nvml.lost(), *found.unread}
+                node = with_lost(self._node, with_hidden_links(self._node, node, found.cut), silent)
+            self._node = node
+            return node
 
     def node(self) -> NodeGpus:
         """Return the GPUs as last seen."""

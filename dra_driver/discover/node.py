@@ -14,12 +14,12 @@ from dra_driver.inventory import MIB, Gpu, MigInstance, NodeGpus
 from dra_driver.nvml.api import (
     ComputeInstance,
     DriverNotLoadedError,
-    GpuLostError,
     GpuReading,
     NotFoundError,
     NotPermittedError,
     NotSupportedError,
     Nvml,
+    NvmlError,
     ProfileReading,
 )
 from dra_driver.policy import MigPolicy
@@ -36,6 +36,10 @@ class Discovered:
 
     node: NodeGpus
     notes: tuple[str, ...] = ()
+    cut: frozenset[str] = frozenset()
+    """UUIDs of the GPUs with MIG on: what NVML says of their NVLinks meanwhile is not the whole truth."""
+    unread: frozenset[str] = frozenset()
+    """UUIDs of GPUs that could not be read to the end: what was known of them holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,9 @@ def discover(
 ) -> Discovered:
     """Read the GPUs of this node. `sharing`: the ways in which shares are offered, where a GPU can.
 
-    A GPU that does not answer is left out and noted. Raises RetryableError while the driver is not loaded or does not
-    know the GPUs yet, NvmlError for what NVML refuses, InvalidInputError where they cannot be published as they are.
+    A GPU that does not answer or cannot be read is left out and noted. Raises RetryableError while the driver is not
+    loaded or does not know the GPUs yet, NvmlError where NVML refuses them all, InvalidInputError where they cannot be
+    published as they are.
     """
     try:
         return _discover(nvml, roots, node_name, policy, tuple(sharing))
@@ -83,17 +88,27 @@ def _discover(nvml: Nvml, roots: Roots, node_name: str, policy: MigPolicy, shari
     gpus: list[Gpu] = []
     said = [*notes, *(f"GPU {uuid}: does not answer, it is not published" for uuid in sorted(lost))]
     said += _unknown_to_nvml(roots, readings)
+    unread: dict[str, NvmlError] = {}
     for reading in readings:
-        gpu, its_notes = _gpu(nvml, reading, around)
+        try:
+            gpu, its_notes = _gpu(nvml, reading, around)
+        except DriverNotLoadedError:
+            raise
+        except NvmlError as error:
+            unread[reading.uuid] = error
+            gpu, its_notes = None, (f"cannot be read now: {error}",)
         gpus += [gpu] if gpu else []
         said += [f"GPU {reading.index} ({reading.uuid}): {note}" for note in its_notes]
+    if unread and not gpus:
+        raise next(iter(unread.values()))
     node = NodeGpus(
         node=node_name,
         driver_version=system.driver_version,
         cuda_driver_version=system.cuda_driver_version,
         gpus=tuple(gpus),
     )
-    return Discovered(node, tuple(said))
+    cut = frozenset(reading.uuid for reading in readings if reading.mig is not None and reading.mig.enabled)
+    return Discovered(node, tuple(said), cut, frozenset(unread))
 
 
 def _unknown_to_nvml(roots: Roots, readings: Sequence[GpuReading]) -> list[str]:
@@ -106,12 +121,9 @@ def _gpu(nvml: Nvml, reading: GpuReading, around: _Surroundings) -> tuple[Gpu | 
     """Return the GPU, None where it cannot be published, and notes."""
     if reading.memory_bytes < 2 * MIB:
         return None, ("NVML tells no memory of its own, it is not published",)
-    try:
-        profiles, note = _profiles(nvml, reading)
-        geometry, notes = geometry_of(reading, profiles)
-        instances = _instances(nvml, reading, geometry)
-    except GpuLostError as error:
-        return None, (f"{error}, it is not published",)
+    profiles, note = _profiles(nvml, reading)
+    geometry, notes = geometry_of(reading, profiles)
+    instances = _instances(nvml, reading, geometry)
     notes = (*note, *notes)
     parts = partitions_of(reading, geometry, instances, around.policy)
     if parts.hidden:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from dra_driver.nvml import mig
 from dra_driver.nvml.api import (
     ComputeInstance,
     ComputeMode,
+    DriverNotLoadedError,
     EventWatch,
     GpuInstance,
     GpuLostError,
@@ -21,6 +23,7 @@ from dra_driver.nvml.api import (
     MigReading,
     NotFoundError,
     NotSupportedError,
+    NvmlError,
     ProfileReading,
     RecoveryAction,
     SystemReading,
@@ -170,30 +173,34 @@ class PynvmlNvml:
             raise
 
     def _read_all(self) -> Sequence[GpuReading]:
-        handles: dict[int, Handle] = {}
-        uuids: dict[int, str] = {}
+        """Read every GPU. One that fails hides no other; where none can be read, the reason is raised."""
+        found = _Found()
         for index in range(ask(pynvml.nvmlDeviceGetCount)):
-            try:
-                handles[index] = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
-                uuids[index] = ask(pynvml.nvmlDeviceGetUUID, handles[index])
-            except GpuLostError:
-                handles.pop(index, None)
-        answering = {index: handle for index, handle in handles.items() if not _is_lost(handle)}
-        for index, handle in answering.items():
-            self._session.keep(uuids[index], handle)
+            with found.unless_broken():
+                handle = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+                found.uuids[index] = ask(pynvml.nvmlDeviceGetUUID, handle)
+                if not _is_lost(handle):
+                    found.handles[index] = handle
+        for index, handle in found.handles.items():
+            self._session.keep(found.uuids[index], handle)
         readings = []
-        for index, handle in answering.items():
-            with suppress(GpuLostError):
-                readings.append(gpu_reading(index, uuids[index], handle, answering))
+        for index, handle in found.handles.items():
+            with found.unless_broken():
+                readings.append(_read_twice(index, found.uuids[index], handle, found.handles))
+        if found.fault is not None and not readings:
+            raise found.fault
+        uuids = frozenset(found.uuids.values())
         with self._lock:
-            self._seen |= dict.fromkeys(uuids.values())
-            self._left_out = frozenset(uuids.values()) - {reading.uuid for reading in readings}
+            self._seen |= dict.fromkeys(found.uuids.values())
+            self._left_out = uuids - {reading.uuid for reading in readings}
         return tuple(readings)
 
     def _is_lost(self, uuid: str) -> bool:
         try:
             return _is_lost(self._session.handle(uuid))
-        except (GpuLostError, NotFoundError):
+        except DriverNotLoadedError:
+            raise
+        except NvmlError:
             self._session.forget(uuid)
             return True
 
@@ -215,12 +222,47 @@ class PynvmlNvml:
         raise NotFoundError(call, pynvml.NVML_ERROR_NOT_FOUND, f"GPU {uuid} has no GPU instance profile {profile_id}")
 
 
+@dataclass(slots=True)
+class _Found:
+    """By index: the UUIDs of the GPUs there are, the handles of those that answer; and what failed of others."""
+
+    handles: dict[int, Handle] = field(default_factory=dict)
+    uuids: dict[int, str] = field(default_factory=dict)
+    fault: NvmlError | None = None
+
+    @contextmanager
+    def unless_broken(self) -> Iterator[None]:
+        """Go on without this GPU: one that has fallen off the bus is often no more than an unknown error to NVML."""
+        try:
+            yield
+        except DriverNotLoadedError:
+            raise
+        except GpuLostError:
+            pass
+        except NvmlError as error:
+            self.fault = error
+
+
+def _read_twice(index: int, uuid: str, handle: Handle, answering: Mapping[int, Handle]) -> GpuReading:
+    """Read a GPU, once more where it fails: one failure is no reason to take it for gone."""
+    try:
+        return gpu_reading(index, uuid, handle, answering)
+    except (GpuLostError, DriverNotLoadedError):
+        raise
+    except NvmlError:
+        return gpu_reading(index, uuid, handle, answering)
+
+
 def _is_lost(handle: Handle) -> bool:
     """Whether the GPU has fallen off the bus: its memory is asked for, since what NVML keeps is answered for ever."""
     try:
         ask_or(None, pynvml.nvmlDeviceGetMemoryInfo, handle)
     except GpuLostError:
         return True
+    except DriverNotLoadedError:
+        raise
+    except NvmlError:
+        return False  # it is there, and whoever asks more of it is told what is wrong
     return False
 
 

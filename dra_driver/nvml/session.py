@@ -107,7 +107,7 @@ class Session:
         """Return the handle of a GPU. Raises NotFoundError where there is none with this UUID."""
         handle = self._handles.get(uuid)
         if handle is None:
-            handle = ask(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+            handle = _find(uuid)
             self.keep(uuid, handle)
         return handle
 
@@ -142,6 +142,19 @@ class Session:
                 self._handles.clear()
                 with suppress(NvmlError):
                     ask(pynvml.nvmlShutdown)
+
+
+def _find(uuid: str) -> Handle:
+    try:
+        return ask(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+    except GpuLostError:
+        # NVML stops searching at any GPU that is lost: this one may be well (nvml.h).
+        for index in range(ask(pynvml.nvmlDeviceGetCount)):
+            with suppress(NvmlError):
+                handle = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+                if ask(pynvml.nvmlDeviceGetUUID, handle) == uuid:
+                    return handle
+        raise
 
 
 def _load(library: Path | None) -> None:

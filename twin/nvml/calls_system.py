@@ -62,16 +62,16 @@ def by_index(session: Session, index: Any, result: Any) -> None:
 
 @call("nvmlDeviceGetHandleByUUID")
 def by_uuid(session: Session, text: Any, result: Any) -> None:
-    """Find a GPU or a MIG device."""
+    """Find a GPU or a MIG device. GPU_IS_LOST while any GPU is: the search ends there (nvml.h)."""
     wanted, state = (text.value or b"").decode(), session.state
+    if any(gpu.lost for gpu in state.gpus):
+        raise Refused(Code.GPU_IS_LOST)
     for facts, gpu in zip(session.facts.gpus, state.gpus, strict=True):
         if facts.uuid == wanted:
-            session.gpu_at(facts.index, state)
             put_handle(result, facts.index + 1, GPU)
             return
         for compute in (ci for one in gpu.instances for ci in one.compute):
             if compute.uuid == wanted:
-                session.gpu_at(facts.index, state)
                 put_handle(result, compute.serial, MIG_DEVICE)
                 return
     raise Refused(Code.NOT_FOUND, wanted)

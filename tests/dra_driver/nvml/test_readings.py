@@ -84,6 +84,26 @@ def test_a_gpu_lost_while_all_are_read_does_not_take_the_others_with_it(tmp_path
         assert [gpu.index for gpu in nvml.gpus()] == list(range(8))
 
 
+def test_gpus_are_found_by_uuid_while_another_is_lost(tmp_path: Path) -> None:
+    """NVML ends its search for a UUID at any lost GPU (nvml.h); the others are well, and must not be called lost."""
+    with machine_below(tmp_path, "hgx-h100-8") as (twin, nvml, _):
+        nvml.gpus()
+        twin.lose(5)
+        nvml.close()
+        assert list(nvml.lost()) == [twin.gpu(5).uuid]
+        assert not nvml.processes(twin.gpu(2).uuid)
+        with pytest.raises(GpuLostError):
+            nvml.processes(twin.gpu(5).uuid)
+
+
+def test_a_gpu_that_fails_otherwise_is_not_the_word_on_those_that_are_lost(tmp_path: Path) -> None:
+    with machine_below(tmp_path, "hgx-h100-8") as (twin, nvml, _):
+        nvml.gpus()
+        twin.lose(5)
+        twin.fault("nvmlDeviceGetMemoryInfo", code=Code.UNKNOWN, times=-1, gpu=1)
+        assert list(nvml.lost()) == [twin.gpu(5).uuid]
+
+
 def test_rows_are_by_index_also_where_a_gpu_is_missing(tmp_path: Path) -> None:
     with machine_below(tmp_path, "dgx1-v100") as (twin, nvml, _):
         whole = {gpu.index: gpu for gpu in nvml.gpus()}
