@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from dra_driver.cdi.driverfiles import DriverFiles, layouts
+from dra_driver.cdi.driverfiles import DriverFiles
 from dra_driver.cdi.files import ClaimFiles
+from dra_driver.cdi.libraries import layouts
 from dra_driver.cdi.rooted import find
 from dra_driver.discover import discover
 from dra_driver.inspection import Inspection
-from dra_driver.inventory import Gpu
+from dra_driver.inventory import NodeGpus
 from dra_driver.nvml.api import Nvml
 from dra_driver.nvml.binding import PynvmlNvml
 from dra_driver.prepare.act import Effects
@@ -61,7 +62,7 @@ class NodeSide:
             roots,
             DriverFiles(roots),
             driver_version=lambda: inspection.node().driver_version,
-            pci_address=lambda uuid: _gpu(inspection, uuid).pci_address,
+            pci_address=lambda uuid: _pci_address(inspection.node(), uuid),
             more=lambda intent: edits_for(intent, roots),
         )
         effects = Effects(nvml=nvml, cdi=files, sharing=NodeSharing(nvml, roots, boot_id), journal=journal)
@@ -113,6 +114,6 @@ def _make_folder(path: Path) -> None:
         raise InvalidInputError("driver settings", "--kubelet-root", f"{path} is not writable; mount it so")
 
 
-def _gpu(inspection: Inspection, uuid: str) -> Gpu:
-    (found,) = [gpu for gpu in inspection.node().gpus if gpu.uuid == uuid]
-    return found
+def _pci_address(node: NodeGpus, uuid: str) -> str:
+    """Return where a GPU is; nothing for one that is gone, which a claim may still hold."""
+    return next((gpu.pci_address for gpu in node.gpus if gpu.uuid == uuid), "")
