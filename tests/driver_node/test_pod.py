@@ -29,6 +29,9 @@ def deployed(request: pytest.FixtureRequest, control_plane: ControlPlane) -> Ite
     with ExitStack() as ends:
         here = had_or_skipped(lambda: ends.enter_context(bare_box(control_plane, "hgx-h100-8", "pod-1")))
         here.plane.api.patch(here.node.reference, LABEL)
+        # A file system of its own, as on any host: writable where the pod has the host's / to read.
+        here.node.programs.start("shm", ["mount", "-t", "tmpfs", "tmpfs", here.gpus.tree / "dev" / "shm"])
+        assert here.node.programs.wait_end("shm") == 0
         apply(here, request.param)
         ends.callback(kustomize.delete, here.plane.kubeconfig, [here.workload()])
         wait_for("the driver's pod", lambda: rolled_out(here), timeout_s=ROLL_S, account=lambda: said(here))
@@ -83,6 +86,13 @@ def test_pods_get_their_devices(deployed: Box, bed: Bed) -> None:
     assert whole.libraries, "found through the host's / in the driver's pod, mounted by their paths on the host"
     assert part.capabilities == 2
     assert part.passed == set(part.nodes.values())
+
+
+def test_an_mps_daemon_runs_in_the_drivers_pod(deployed: Box, bed: Bed) -> None:
+    bed.create(claim(bed.namespace, "share", request("gpu", "mps", capacity={"memory": "8Gi"})))
+    view = deployed.run(bed, deployed.probing(bed.namespace, "share", {"gpu": "share"}, uses("main")))["main"]
+    assert view.environment["CUDA_MPS_PIPE_DIRECTORY"]
+    assert view.passed == set(view.nodes.values())
 
 
 def test_a_rolling_update_leaves_pods_and_slices_alone(deployed: Box, bed: Bed) -> None:
