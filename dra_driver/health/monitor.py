@@ -154,19 +154,26 @@ class HealthMonitor:
                 if self._answering() != uuids:
                     return
                 continue
-            event = watch.wait(min(left_s, self._watching.wait_s))
+            try:
+                event = watch.wait(min(left_s, self._watching.wait_s))
+            except GpuLostError:
+                self.look()
+                if self._answering() == uuids:
+                    raise
+                return  # the others' events go on at once
             if event is not None:
                 self.take((event, *_waiting(watch)))
 
     def take(self, events: Sequence[GpuEvent]) -> None:
         """Take events, and tell the board. A storm of them costs one look at each GPU."""
         lost = self._lost()
-        looks = {uuid: self._look_at(uuid, lost) or Look() for uuid in {each.uuid for each in events} & {*self._health}}
+        looks = {uuid: self._look_at(uuid, lost) for uuid in {each.uuid for each in events} & {*self._health}}
         for event in events:
             if event.xid and event.uuid in looks:
-                self._xid(event, looks[event.uuid])
+                self._xid(event, looks[event.uuid] or Look())
         for uuid, look in looks.items():
-            self._health[uuid] = after_look(self._health[uuid], look, self._clock(), self._watching.settle_s)
+            if look is not None:
+                self._health[uuid] = after_look(self._health[uuid], look, self._clock(), self._watching.settle_s)
         self._board.report(self._health)
 
     def _xid(self, event: GpuEvent, look: Look) -> None:
@@ -235,9 +242,15 @@ class HealthMonitor:
 
 
 def _waiting(watch: EventWatch) -> Iterator[GpuEvent]:
-    """Yield the events that have come already, as many as are taken at a time."""
+    """Yield the events that have come already, as many as are taken at a time.
+
+    A fault ends them and is not told: the events before it count, and the next wait fails again.
+    """
     for _ in range(MOST_AT_ONCE):
-        event = watch.wait(0)
+        try:
+            event = watch.wait(0)
+        except NvmlError:
+            return
         if event is None:
             return
         yield event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from dra_driver.health.board import STALE_S, HealthBoard
 from dra_driver.health.monitor import HealthMonitor, Watching
 from dra_driver.inventory import NodeGpus
+from dra_driver.nvml.api import GpuEvent
 from dra_driver.plugin.ports import Health
 from dra_driver.publish.taints import Effect
 from dra_driver.simulated import simulated_gpus
@@ -21,8 +22,9 @@ from sandbox.waiting import NotYet, wait_for
 from tests.dra_driver.twins import NODE, machine_below
 from topology.catalog import machine
 from twin import Twin
-from twin.codes import Code
+from twin.codes import Code, EventType
 from twin.nvml.library import Library
+from twin.state import Event, add_event
 
 MACHINE = "hgx-h100-8"
 PATIENCE_S = 30.0
@@ -120,6 +122,45 @@ def test_a_gpu_that_falls_off_the_bus_is_lost_until_it_is_back_and_its_events_co
     rig.until("its return", lambda: not rig.board.taints())
     rig.twin.xid(4, 48, recovery_action=2)
     rig.until("a new fault", lambda: "recovery=node-reboot" in rig.keys("gpu-4"))
+
+
+def test_events_from_before_a_loss_are_not_lost_with_it(tmp_path: Path) -> None:
+    """From the loss on NVML's event wait answers nothing else; what came before it was thrown away."""
+    with rigged(tmp_path, lacks=("field 230", "event 0x4000", "event 0x8000")) as rig:
+        with rig.twin.change() as state:
+            add_event(state, Event(number=0, gpu=1, kind=EventType.XID, data=48))
+            add_event(state, Event(number=0, gpu=0, kind=EventType.XID, data=79))
+            state.gpus[0].lost = True
+        rig.until("the loss", lambda: rig.keys("gpu-0") == ["lost="])
+        rig.until("both XIDs", lambda: rig.counted.xids == [48, 79])
+        assert rig.keys("gpu-1") == ["xid=48"]
+        assert "XID 79" in next(iter(rig.board.wrong().values()))
+
+
+def test_a_lost_gpu_makes_nobody_ask_again_and_again(tmp_path: Path) -> None:
+    """NVML's event wait returns at once while a GPU that it watches is lost; the others are watched without it."""
+    with rigged(tmp_path, watching=replace(QUICK, first_fault_s=PATIENCE_S, most_fault_s=PATIENCE_S)) as rig:
+        rig.twin.lose(0)
+        rig.until("the loss", lambda: rig.keys("gpu-0") == ["lost="])
+        rig.twin.xid(1, 95, recovery_action=1)
+        rig.until("an event of another", lambda: "xid=95" in rig.keys("gpu-1"))
+        before = rig.library.calls["nvmlEventSetWait_v2"]
+        looks = rig.library.calls["nvmlDeviceGetFieldValues"]
+        rig.until("looks", lambda: rig.library.calls["nvmlDeviceGetFieldValues"] > looks + 5 * 7)
+        assert rig.library.calls["nvmlEventSetWait_v2"] - before < 50
+
+
+def test_a_loss_goes_not_by_because_nvml_fails_while_events_come(rig: Rig) -> None:
+    rig.twin.lose(2)
+    rig.until("the loss", lambda: rig.keys("gpu-2") == ["lost="])
+    uuid = rig.twin.gpu(2).uuid
+    rig.monitor.__exit__(None, None, None)
+    for call in ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetFieldValues", "nvmlDeviceGetHandleByUUID"):
+        rig.twin.fault(call, code=Code.UNKNOWN, times=-1)
+    before = rig.board.taints()
+    for _ in range(3):
+        rig.monitor.take([GpuEvent(uuid=uuid, kind=EventType.XID, xid=79)])
+    assert {name: {taint.key for taint in its} for name, its in rig.board.taints().items()}.keys() >= before.keys()
 
 
 def test_a_tenants_own_xid_is_counted_and_nothing_else(rig: Rig) -> None:

@@ -13,6 +13,7 @@ from dra_driver.health.model import Fault, GpuHealth, Look
 from dra_driver.health.monitor import HealthMonitor
 from dra_driver.nvml.api import NvmlError
 from tests.dra_driver.health import test_judge, test_monitor
+from twin.codes import Code
 
 Patch = pytest.MonkeyPatch
 
@@ -94,6 +95,6 @@ def test_a_planted_loss_of_all_is_found(tmp_path: Path, monkeypatch: Patch) -> N
 def test_a_planted_end_of_the_thread_is_found(tmp_path: Path, monkeypatch: Patch) -> None:
     the_first_fault_of_nvml_ends_the_thread(monkeypatch)
     with test_monitor.rigged(tmp_path) as rig:
-        rig.twin.lose(7)
+        rig.twin.fault("nvmlEventSetWait", code=Code.UNKNOWN)
         rig.monitor._thread.join(test_monitor.PATIENCE_S)
         assert not rig.monitor._thread.is_alive(), "the planted bug ends it, the real one goes on (test_monitor)"
