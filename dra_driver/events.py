@@ -158,8 +158,10 @@ class HealthReports:
         wrong = self._board.wrong()
         for gpu, text in wrong.items():
             if self._wrong.get(gpu) != text:
+                log.warning("gpu unhealthy uuid=%s: %s", gpu, text)
                 self._events.of_node("GPUUnhealthy", f"{gpu}: {text}")
         for gpu in self._wrong.keys() - wrong.keys():
+            log.info("gpu well again uuid=%s", gpu)
             self._events.of_node("GPUHealthy", f"{gpu} is well again", NORMAL)
         self._wrong = dict(wrong)
 

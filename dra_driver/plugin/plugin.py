@@ -31,7 +31,7 @@ MAX_REQUEST = 256 << 10
 QUIET_S, QUIET_WITHIN_S = 0.25, 5.0
 """So long must the kubelet have asked nothing before we go; and so long is that waited for."""
 END_S = 20.0
-"""How long running calls may take to end; the kubelet gives a pod 30 s."""
+"""How long running calls may take to end, then those of them that still work: within `app.END_S` in all."""
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_REQUEST),
     ("grpc.max_metadata_size", 16 << 10),

@@ -48,7 +48,11 @@ def told(testbed: Testbed, about: str, tell: Callable[[DriverEvents], None], cou
     return asyncio.run(go())
 
 
-def test_the_node_tells_what_is_not_published_and_which_gpus_are_ill(testbed: Testbed) -> None:
+def test_the_node_tells_what_is_not_published_and_which_gpus_are_ill(
+    testbed: Testbed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Health is in the log too, once: events are gone after an hour."""
+    caplog.set_level("INFO", "dra_driver.events")
     metrics = Metrics()
     board = HealthBoard()
     board.show(node(gpu(None)))
@@ -73,6 +77,10 @@ def test_the_node_tells_what_is_not_published_and_which_gpus_are_ill(testbed: Te
         "Warning GPUUnhealthy: GPU-1: the GPU does not answer; look at the node's kernel log",
     ]
     assert b'dovetail_driver_feature_missing{feature="counters"} 0.0' in metrics.exposition()
+    assert caplog.messages == [
+        "gpu unhealthy uuid=GPU-1: the GPU does not answer; look at the node's kernel log",
+        "gpu well again uuid=GPU-1",
+    ]
 
 
 def test_a_refused_claim_tells_why_once_however_often_it_is_tried(testbed: Testbed) -> None:
