@@ -69,13 +69,19 @@ def structure(spec: Json) -> Json:
 
 def times(specs: Iterable[Json]) -> dict[TaintKey, str]:
     """Return since when each taint of each device is there."""
-    return {
-        _key(device, taint): taint["timeAdded"]
-        for spec in specs
-        for device in spec.get("devices") or ()
-        for taint in device.get("taints") or ()
-        if taint.get("timeAdded")
-    }
+    return {key: taint["timeAdded"] for key, taint in _taints(specs) if taint.get("timeAdded")}
+
+
+def still(since: Mapping[TaintKey, str], specs: Iterable[Json]) -> dict[TaintKey, str]:
+    """Return the times in `since` of the taints in `specs`."""
+    return {key: since[key] for key, _ in _taints(specs) if key in since}
+
+
+def _taints(specs: Iterable[Json]) -> Iterator[tuple[TaintKey, Json]]:
+    for spec in specs:
+        for device in spec.get("devices") or ():
+            for taint in device.get("taints") or ():
+                yield _key(device, taint), taint
 
 
 def with_times(spec: Json, since: Mapping[TaintKey, str]) -> Json:

@@ -17,14 +17,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dra_driver.publish.features import EVERYTHING, Features
 from dra_driver.publish.names import DRIVER_NAME
-from dra_driver.slices.compare import FEATURE_OF, Json, dropped
+from dra_driver.slices.compare import FEATURE_OF, Json, TaintKey, dropped, still, times
 from dra_driver.slices.pace import Budget, Pacing, Patience
-from dra_driver.slices.plan import Create, Delete, Write, changes
+from dra_driver.slices.plan import NEVER, Create, Delete, Write, changes
 from dra_driver.slices.seen import SLICE_HEADS, Seen
 from kube.client import ApiClient, Selection
 from kube.errors import ClusterError, InvalidObjectError
@@ -109,6 +109,7 @@ class SliceController:
         self._server, self._upgrade_s = "", 0.0
         self._owner: Json | None = None
         self._generation = 1
+        self._since: Mapping[TaintKey, str] = NEVER
         self._due = asyncio.Event()
         self._alarms: dict[str, asyncio.TimerHandle] = {}
         self._seen = Seen(gone=self._due.set, touched=self._touched, listed=self._due.set)
@@ -159,6 +160,9 @@ class SliceController:
         await self._look_for_upgrade()
         wanted = build(self._features)
         stored = await self._client.list_raw(SLICES, self._mine)
+        # A wipe takes the slices, and with them since when a device is tainted.
+        since = {**self._since, **times(one["spec"] for one in stored)}
+        self._since = still(since, (one["spec"] for one in wanted))
         writes = await self._writes(wanted, stored)
         if writes:
             self.published.clear()
@@ -175,11 +179,11 @@ class SliceController:
         known = self._owner
         if known is None:
             known = await self._read_owner()
-        writes = changes(wanted, stored, known, least_generation=self._generation)
+        writes = changes(wanted, stored, known, least_generation=self._generation, since=self._since)
         if any(isinstance(one, Create) for one in writes) and await self._read_owner() != known:
             # The node was registered anew; slices that name the old one are deleted by the garbage collector.
             assert self._owner is not None
-            writes = changes(wanted, stored, self._owner, least_generation=self._generation)
+            writes = changes(wanted, stored, self._owner, least_generation=self._generation, since=self._since)
         made = [one.manifest["spec"]["pool"]["generation"] for one in writes if not isinstance(one, Delete)]
         there = [one["spec"]["pool"].get("generation") or 0 for one in stored]
         self._generation = max([self._generation, *(made or there)])
@@ -216,6 +220,7 @@ class SliceController:
         log.info("slice written verb=%s name=%s generation=%d", verb, metadata["name"], self._generation)
         if stored is not None:
             self._seen.wrote(stored["metadata"]["resourceVersion"])
+            self._since = {**self._since, **times([stored["spec"]])}
             if fields := dropped(write.manifest["spec"], stored["spec"]):
                 raise _DroppedError(fields)
 

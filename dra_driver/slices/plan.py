@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dra_driver.slices.compare import Json, TaintKey, plain, structure, times, with_times
 
@@ -41,18 +42,25 @@ class Delete:
 
 
 Write = Create | Update | Delete
+NEVER: Mapping[TaintKey, str] = MappingProxyType({})
 
 
 def changes(
-    wanted: Sequence[Json], stored: Sequence[Json], owner: Json, *, least_generation: int = 1
+    wanted: Sequence[Json],
+    stored: Sequence[Json],
+    owner: Json,
+    *,
+    least_generation: int = 1,
+    since: Mapping[TaintKey, str] = NEVER,
 ) -> tuple[Write, ...]:
     """Return the writes that make `stored` into `wanted`, which is one whole pool; none where nothing differs.
 
     `stored` are all slices of this driver on this node; what `wanted` has no use for is deleted. `owner` is the
     reference to the node. Generations in `wanted` do not count; a generation never falls below `least_generation`, the
-    last that was written.
+    last that was written. `since` are times of taints that were stored before: of a slice that was deleted meanwhile
+    they hold too.
     """
-    state = _State(wanted, stored, owner)
+    state = _State(wanted, stored, owner, since)
     if state.raises(least_generation):
         generation = max(state.newest + 1, least_generation)
         return (*map(Delete, state.in_the_way), *state.writes(generation), *map(Delete, state.too_many))
@@ -63,7 +71,9 @@ def changes(
 class _State:
     """What there is of the wanted slices."""
 
-    def __init__(self, wanted: Sequence[Json], stored: Sequence[Json], owner: Json) -> None:
+    def __init__(
+        self, wanted: Sequence[Json], stored: Sequence[Json], owner: Json, since: Mapping[TaintKey, str]
+    ) -> None:
         self.owner = owner
         self.wanted = {one["metadata"]["name"]: one for one in wanted}
         identity = _identity(wanted[0])
@@ -73,7 +83,7 @@ class _State:
         self.too_many = [one for one in ours if one["metadata"]["name"] not in self.wanted]
         self.present = {name: one for one in ours if (name := one["metadata"]["name"]) in self.wanted}
         self.newest = max(map(_generation, ours), default=0)
-        self.since: Mapping[TaintKey, str] = times(one["spec"] for one in ours)
+        self.since = {**since, **times(one["spec"] for one in ours)}
 
     def raises(self, least_generation: int) -> bool:
         """Whether the generation must rise: a mixture of what is there and what is wanted would be wrong."""

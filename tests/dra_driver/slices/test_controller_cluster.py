@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from datetime import datetime
 
 import pytest
 
@@ -113,6 +115,36 @@ def test_taints_are_written_in_place_and_keep_their_time(testbed: Testbed, proxy
         rig.want()
         await rig.is_published()
         assert taints(rig.stored()) == {}
+
+    told_of(testbed, proxy.kubeconfig, story)
+
+
+def test_taints_keep_their_time_when_the_kubelet_wipes_the_slices(testbed: Testbed, proxy: ApiProxy) -> None:
+    """A pod that tolerates a taint for a while was given that while again with each start of the kubelet."""
+
+    def time_of(stored: Sequence[Json]) -> str:
+        devices = [device for each in stored for device in each["spec"].get("devices", ())]
+        (found,) = [taint["timeAdded"] for device in devices for taint in device.get("taints", ())]
+        return str(found)
+
+    async def story(rig: Rig) -> None:
+        rig.want(taints={"gpu-0": (XID,)})
+        await rig.is_published()
+        before = rig.stored()
+        # API times have whole seconds: the wiped one would get another.
+        later_s = datetime.fromisoformat(time_of(before)).timestamp() + 1
+        await rig.until(lambda _: time.time() >= later_s)
+        uids = {each["metadata"]["uid"] for each in before}
+        await asyncio.to_thread(testbed.api.delete_all, objects.RESOURCE_API, "ResourceSlice")
+        stored = await rig.until(
+            lambda now: complete(rig)(now) and not uids & {each["metadata"]["uid"] for each in now}
+        )
+        assert time_of(stored) == time_of(before)
+        rig.want()
+        await rig.is_published()
+        rig.want(taints={"gpu-0": (XID,)})
+        await rig.is_published()
+        assert time_of(rig.stored()) > time_of(before), "it had gone: it begins anew"
 
     told_of(testbed, proxy.kubeconfig, story)
 

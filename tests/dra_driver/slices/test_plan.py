@@ -15,6 +15,7 @@ from dra_driver.publish import DRIVER_NAME, resource_slices
 from dra_driver.publish.features import Features
 from dra_driver.publish.taints import DeviceTaint, Effect
 from dra_driver.slices import plan
+from dra_driver.slices.compare import times
 from dra_driver.slices.plan import Create, Update, Write, changes
 from tests.dra_driver.nodes import gpu, node
 from tests.dra_driver.slices.pools import OWNER, POOL, Store, judged, meaning
@@ -265,6 +266,15 @@ def test_a_taint_keeps_the_time_since_which_it_is_there() -> None:
     assert time_of(store, LOST) != since
     store.apply_all(changes(tainted(replace(XID, effect=Effect.NO_EXECUTE)), store.listed(), OWNER))
     assert time_of(store, XID) != since
+
+
+def test_a_taint_keeps_its_time_when_its_slice_was_deleted() -> None:
+    wanted = resource_slices(node(gpu(H100)), taints={"gpu-0": (XID,)})
+    store = stored(wanted)
+    since = times(each["spec"] for each in store.listed())
+    store.slices.clear()
+    store.apply_all(changes(wanted, store.listed(), OWNER, since=since))
+    assert time_of(store, XID) == next(iter(since.values()))
 
 
 def time_of(store: Store, taint: DeviceTaint) -> str:
