@@ -1,4 +1,4 @@
-"""How one user reaches one API server: address, TLS, token. Read by the `kubernetes` package, used by `ApiClient`.
+"""How one user reaches one API server: address, TLS, token, for `ApiClient`; kubeconfigs by the `kubernetes` package.
 
 Given a kubeconfig that one is read; else as kubectl does: $KUBECONFIG, ~/.kube/config, else the service account of the
 pod that we run in. Tokens change while we run: a service account's is read again every minute, an exec plugin is
@@ -14,18 +14,20 @@ import ssl
 import time
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-import yaml
-from kubernetes import config
-from kubernetes.client import Configuration
-
+from kube import incluster
 from kube.errors import ClusterError
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+    Facts: TypeAlias = Configuration | incluster.InCluster
 
 FRESH_S = 30.0
 """How long a token is used before the `kubernetes` package is asked whether there is a new one."""
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
-IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 
 
 class Access:
@@ -63,24 +65,31 @@ class Access:
         self._read_s = -FRESH_S
 
 
-def _read(kubeconfig: Path | None, context: str | None) -> Configuration:
+def _read(kubeconfig: Path | None, context: str | None) -> Facts:
+    paths = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(DEFAULT_KUBECONFIG.expanduser())
+    if any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path):
+        return _read_kubeconfig(paths, context)
+    if kubeconfig is None and incluster.HOST in os.environ:
+        return incluster.InCluster.found()
+    raise ClusterError(f"no kubeconfig at {paths}; name one with --kubeconfig or $KUBECONFIG")
+
+
+def _read_kubeconfig(paths: str, context: str | None) -> Configuration:
+    # Where there is none, as in every Pod, its 18 MB stay on the disk.
+    import yaml
+    from kubernetes import config
+    from kubernetes.client import Configuration
+
     facts = Configuration()
     facts.proxy = None  # else the environment's, for hosts of this machine too
-    paths = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or str(DEFAULT_KUBECONFIG.expanduser())
-    found = any(Path(path).expanduser().exists() for path in paths.split(os.pathsep) if path)
     try:
-        if not found and kubeconfig is None and IN_CLUSTER in os.environ:
-            config.load_incluster_config(client_configuration=facts)  # type: ignore[no-untyped-call]
-        elif found:
-            config.load_kube_config(paths, context, facts, persist_config=False)  # type: ignore[no-untyped-call]
-        else:
-            raise ClusterError(f"no kubeconfig at {paths}; name one with --kubeconfig or $KUBECONFIG")
+        config.load_kube_config(paths, context, facts, persist_config=False)  # type: ignore[no-untyped-call]
     except (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError, ValueError) as fault:
         raise ClusterError(f"{paths} is no usable kubeconfig: {fault}") from fault
     return facts
 
 
-def _tls(facts: Configuration) -> ssl.SSLContext:
+def _tls(facts: Facts) -> ssl.SSLContext:
     tls = ssl.create_default_context(cafile=facts.ssl_ca_cert)
     if facts.cert_file:
         tls.load_cert_chain(facts.cert_file, facts.key_file)

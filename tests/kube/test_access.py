@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from kubernetes.config import incluster_config
 
+from kube import incluster
 from kube.access import Access
 from kube.client import ApiClient
 from kube.errors import ClusterError, ForbiddenError
@@ -31,14 +33,15 @@ async def is_refused(client: ApiClient) -> ForbiddenError:
     return refused.value
 
 
-def is_read_again(access: Access, written: Path, token: str, testbed: Testbed) -> None:
-    """A 401 makes the next call but one know the new token: nobody is asked to wait for a minute."""
+def is_read_again(access: Access, written: Path, token: str, testbed: Testbed, *, refused: int) -> None:
+    """After a 401 and `refused` more the new token is known: nobody is asked to wait for a minute."""
 
     async def work() -> None:
         async with ApiClient(access) as client:
             assert (await is_refused(client)).status == 401
             written.write_text(token)
-            assert (await is_refused(client)).status == 401
+            for _ in range(refused):
+                assert (await is_refused(client)).status == 401
             known = await is_refused(client)
             assert known.status == 403
             assert f"system:serviceaccount:{testbed.namespace}:default" in str(known)
@@ -54,7 +57,7 @@ def test_a_token_file_of_a_kubeconfig(
     document = yaml.safe_load(control_plane.kubeconfig.read_text())
     document["users"][0]["user"] = {"tokenFile": str(written)}
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(document))
-    is_read_again(Access(tmp_path / "kubeconfig"), written, token, testbed)
+    is_read_again(Access(tmp_path / "kubeconfig"), written, token, testbed, refused=1)
 
 
 def test_the_service_account_of_a_pod(
@@ -65,13 +68,44 @@ def test_the_service_account_of_a_pod(
     (cluster,) = yaml.safe_load(control_plane.kubeconfig.read_text())["clusters"]
     authority.write_text(Path(cluster["cluster"]["certificate-authority"]).read_text())
     server = urlsplit(cluster["cluster"]["server"])
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(written))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    monkeypatch.setattr(incluster, "FOLDER", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    is_read_again(Access(), written, token, testbed)
+    is_read_again(Access(), written, token, testbed, refused=0)
+
+
+def test_a_pod_without_a_token_is_told_what_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incluster, "FOLDER", tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.delenv("KUBERNETES_SERVICE_PORT", raising=False)
+    with pytest.raises(ClusterError, match="KUBERNETES_SERVICE_PORT must say"):
+        Access()
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    for file, content, fault in (
+        ("ca.crt", "", "ca.crt: No such file"),
+        ("ca.crt", "x", "ca.crt is empty"),
+        ("token", "", "token: No such file"),
+        ("token", "one", "token is empty"),
+    ):
+        with pytest.raises(ClusterError, match=fault):
+            Access()
+        (tmp_path / file).write_text(content)
+    found = incluster.InCluster.found()
+    assert found.host == "https://[fd00::1]:443"
+    (tmp_path / "token").write_text("two\n")
+    assert found.get_api_key_with_prefix("BearerToken") == "Bearer two"
+    (tmp_path / "token").unlink()
+    assert found.get_api_key_with_prefix("BearerToken") == "Bearer two", "until there is another"
+
+
+def test_the_kubernetes_package_is_loaded_for_kubeconfigs_alone() -> None:
+    """It is 18 MB of each driver's memory."""
+    code = "import sys, kube.access; sys.exit('kubernetes' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "a: [", "current-context: a\ncontexts: []\nclusters: []\nusers: []\n", "7"])
