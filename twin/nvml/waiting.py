@@ -29,7 +29,9 @@ class Waiter:
 
     def wait(self, seconds: float) -> None:
         """Return after a change, or after `seconds`."""
-        if select.select([self._descriptor], [], [], seconds)[0]:
+        poll = select.poll()  # select() knows no descriptor beyond 1023
+        poll.register(self._descriptor, select.POLLIN)
+        if poll.poll(seconds * 1000):
             os.read(self._descriptor, 1 << 16)
 
     def __exit__(
