@@ -1,4 +1,8 @@
-"""What kubelets, drivers and clusters go through (kubernetes/test/e2e_node/dra_test.go, test/e2e/dra/dra.go)."""
+"""What kubelets, drivers and clusters go through (kubernetes/test/e2e_node/dra_test.go, test/e2e/dra/dra.go).
+
+Where the kubelet takes more than a minute to try again, the test is among the soak: the same cases with a kubelet that
+is quicker are tests/dra_driver/plugin/test_kubelet_*.py.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +93,25 @@ def test_a_kubelet_restart_costs_no_pod_anything(h100: Box, bed: Bed) -> None:
 
 
 def test_kill_9_of_the_driver_costs_no_pod_anything(h100: Box, bed: Bed) -> None:
+    user = partition(h100, bed, "user")
+    h100.run(bed, user)
+    slices = h100.slices()
+    h100.node.programs.kill("driver")
+    h100.restart_driver()
+    assert h100.slices() == slices, "byte for byte"
+    assert restarts(bed, user) == 0
+    h100.run(bed, partition(h100, bed, "late"))
+    assert prepared(h100) == {"user", "late"}
+    kept = {compute.uuid for gpu in h100.twin.state.gpus for each in gpu.instances for compute in each.compute}
+    (uuid,) = h100.view(user, "main").devices.values()
+    assert uuid in kept
+    assert len(kept) == 2
+    bed.remove_workload()
+    assert prepared(h100) == set()
+
+
+@pytest.mark.soak
+def test_pods_that_end_and_begin_while_the_driver_is_dead_do_so_when_it_is_back(h100: Box, bed: Bed) -> None:
     user, doomed = partition(h100, bed, "user"), partition(h100, bed, "doomed")
     h100.run(bed, user)
     h100.run(bed, doomed)
@@ -143,6 +166,7 @@ def test_a_prepare_that_blocks_keeps_the_pod_pending_and_no_other(h100: Box, bed
     bed.api.wait(blocked, objects.is_running, timeout_s=RETRY_S)
 
 
+@pytest.mark.soak
 def test_a_prepare_that_fails_is_tried_again(h100: Box, bed: Bed) -> None:
     h100.twin.fault(CREATE, code=INSUFFICIENT_RESOURCES)
     pod = partition(h100, bed, "unlucky")
@@ -152,6 +176,7 @@ def test_a_prepare_that_fails_is_tried_again(h100: Box, bed: Bed) -> None:
     bed.api.wait(pod, objects.is_running, timeout_s=RETRY_S)
 
 
+@pytest.mark.soak
 def test_an_unprepare_that_fails_is_tried_again_and_holds_the_name(h100: Box, bed: Bed) -> None:
     """A new claim of the same name waits until the old one is unprepared (kubernetes/kubernetes, dra.go)."""
     pod = partition(h100, bed, "same")

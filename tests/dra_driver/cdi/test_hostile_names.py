@@ -50,7 +50,7 @@ def confined(tmp_path: Path, count: int, seed: int) -> dict[str, object]:
 
 @needs_root
 def test_hi8_nothing_is_written_elsewhere_where_all_else_is_read_only(tmp_path: Path) -> None:
-    confined(tmp_path, 20_000, SEED + 1)
+    confined(tmp_path, 5_000, SEED + 1)
 
 
 @needs_root
