@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dovetail import sandbox_cmd_driver as driver_program
+from dra_driver.publish.names import pool_name
 from sandbox import kustomize, objects
 from sandbox.api import Api, ApiFault
 from sandbox.controlplane import ControlPlane
@@ -29,8 +30,8 @@ def rendered(request: pytest.FixtureRequest) -> list[Manifest]:
     return had_or_skipped(lambda: driver_program.manifests(request.param))
 
 
-def find(manifests: list[Manifest], kind: str) -> Manifest:
-    (found,) = [each for each in manifests if each["kind"] == kind]
+def find(manifests: list[Manifest], kind: str, name: str = "") -> Manifest:
+    (found,) = [each for each in manifests if each["kind"] == kind and name in ("", each["metadata"]["name"])]
     return found
 
 
@@ -40,7 +41,8 @@ def test_the_account_of_the_policy_is_the_daemonsets(rendered: list[Manifest]) -
     account = find(rendered, "ServiceAccount")["metadata"]
     assert pod["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
     assert pod["metadata"]["namespace"] == account["namespace"] == find(rendered, "Namespace")["metadata"]["name"]
-    (condition,) = find(rendered, "ValidatingAdmissionPolicy")["spec"]["matchConditions"]
+    policy = find(rendered, "ValidatingAdmissionPolicy", "dovetail-driver-slices")
+    (condition,) = policy["spec"]["matchConditions"]
     user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
     assert condition["expression"] == f"request.userInfo.username == '{user}'"
     (subject,) = find(rendered, "ClusterRoleBinding")["subjects"]
@@ -66,7 +68,8 @@ def test_the_container_writes_to_its_volumes_alone(rendered: list[Manifest]) -> 
     security = container["securityContext"]
     assert security["readOnlyRootFilesystem"] is True
     if not security.get("privileged"):
-        assert security["capabilities"] == {"drop": ["ALL"], "add": ["SYS_ADMIN"]}
+        added = ["SYS_ADMIN", "SYS_CHROOT", "SETGID", "SETUID", "KILL"]
+        assert security["capabilities"] == {"drop": ["ALL"], "add": added}
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
     folders = {each["name"]: each["hostPath"]["path"] for each in spec["volumes"]}
     written = {folders[each["name"]] for each in container["volumeMounts"] if not each.get("readOnly")}
@@ -111,14 +114,16 @@ def fenced(control_plane: ControlPlane, rendered: list[Manifest]) -> Iterator[di
             api.delete(node)
 
 
-def slice_of(node: str, driver: str = DRIVER) -> Manifest:
-    return objects.resource_slice(node, driver, [objects.device("gpu-0")])
+def slice_of(node: str, driver: str = DRIVER, pool: str | None = None) -> Manifest:
+    manifest = objects.resource_slice(node, driver, [objects.device("gpu-0")])
+    manifest["spec"]["pool"]["name"] = pool or pool_name(DRIVER, node)
+    return manifest
 
 
-def refusal(api: Api, node: str, driver: str = DRIVER) -> str:
+def refusal(api: Api, node: str, driver: str = DRIVER, pool: str | None = None) -> str:
     """Return why the API server refuses a slice, nothing when it takes it; it does not stay."""
     try:
-        stored = api.create(slice_of(node, driver))
+        stored = api.create(slice_of(node, driver, pool))
     except ApiFault as fault:
         return str(fault)
     with suppress(ApiFault):
@@ -134,6 +139,29 @@ def test_a_driver_writes_slices_of_its_own_node_and_driver_alone(fenced: dict[st
     assert "a driver on node" in refusal(fenced[own], "no-such-node")
     assert "may not write slices of driver nic.example.com" in refusal(fenced[own], own, "nic.example.com")
     assert "the token names no node" in refusal(fenced["nowhere"], own)
+
+
+@pytest.mark.cluster
+def test_a_driver_adds_to_no_other_nodes_pool(fenced: dict[str, Api]) -> None:
+    """A slice of one's own node in another's pool, of a higher generation, would take that node's devices away."""
+    own, other = NODES
+    for pool in (pool_name(DRIVER, other), other, own):
+        assert f"may not write slices of pool {pool}" in refusal(fenced[own], own, pool=pool)
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("fenced")
+def test_a_node_of_a_long_name_publishes_its_pool(control_plane: ControlPlane, rendered: list[Manifest]) -> None:
+    """Its pool's name is shortened, by what the policy cannot compute."""
+    name = ".".join(["n" * 62] * 4)
+    assert pool_name(DRIVER, name) != f"{name}/{DRIVER}"
+    node = control_plane.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    try:
+        path = control_plane.directory / "driver-long.kubeconfig"
+        api = Api(account_kubeconfig(control_plane, rendered, path, node=node))
+        api.delete(api.create({**slice_of(name), "metadata": {"name": "long"}}))
+    finally:
+        control_plane.api.delete(node)
 
 
 @pytest.mark.cluster
