@@ -39,17 +39,19 @@ class Twin:
         reset_supported: bool = True,
         vgpu_guest: bool = False,
         repeat_mig_uuids: bool = False,
+        minors: Sequence[int] = (),
     ) -> Self:
         """Make a twin of a machine (id in the catalog, or one) in `folder`; UUIDs come from `node` and index.
 
-        Raises FileExistsError where one is, InvalidInputError for an unknown machine.
+        `minors` are of the device nodes, by index, where they are not the indices: a virtual machine or a GPU that is
+        switched off leaves gaps. Raises FileExistsError where one is, InvalidInputError for an unknown machine.
         """
         # Only a new twin needs the catalog: a program that runs on one should not pay for a YAML reader.
         from topology.catalog import machine as machine_named
         from twin.fromfile import machine_facts
 
         shape = machine_named(machine) if isinstance(machine, str) else machine
-        facts = machine_facts(shape, node)
+        facts = machine_facts(shape, node, minors)
         enabled = [mig_enabled and gpu.geometry is not None and not vgpu_guest for gpu in facts.gpus]
         state = State(
             behaviour=Behaviour(

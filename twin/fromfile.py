@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from topology.catalog import mig_for_product
 from topology.facts import LinkKind, Machine
@@ -17,8 +18,12 @@ UNREADABLE_BUS_ID = "ffffffff:ff:ff.0"
 """What NVML gives for a switch outside the node, or where a virtual machine hides the far end."""
 
 
-def machine_facts(machine: Machine, node: str) -> MachineFacts:
-    """Return the facts of a node called `node` that is such a `machine`; UUIDs come from node name and index."""
+def machine_facts(machine: Machine, node: str, minors: Sequence[int] = ()) -> MachineFacts:
+    """Return the facts of a node called `node` that is such a `machine`; UUIDs come from node name and index.
+
+    `minors`: of the device nodes by index of the GPU, where they are not the indices.
+    """
+    minors = minors or range(machine.gpu_count)
     links = machine.nvlink
     generation = NVLINK_VERSIONS.get(links.generation or 0, 0)
     rate = links.nvml_link_speed_mbps or round(links.gbyte_s_per_link_per_direction * 1000)
@@ -30,11 +35,11 @@ def machine_facts(machine: Machine, node: str) -> MachineFacts:
         nvlink_mbps=rate,
         fabric=machine.fabric,
         nics=machine.nics,
-        gpus=tuple(_gpu(machine, node, index, addresses) for index in range(machine.gpu_count)),
+        gpus=tuple(_gpu(machine, node, index, minors[index], addresses) for index in range(machine.gpu_count)),
     )
 
 
-def _gpu(machine: Machine, node: str, index: int, addresses: tuple[str, ...]) -> GpuFacts:
+def _gpu(machine: Machine, node: str, index: int, minor: int, addresses: tuple[str, ...]) -> GpuFacts:
     facts, device = machine.gpu, machine.devices[index]
     product = machine.product(index)
     geometry = mig_for_product(product)
@@ -43,7 +48,7 @@ def _gpu(machine: Machine, node: str, index: int, addresses: tuple[str, ...]) ->
     per_sm = _CORES_PER_SM.get(facts.compute_capability, 64)
     return GpuFacts(
         index=index,
-        minor=index,
+        minor=minor,
         uuid=f"GPU-{uuid.uuid5(_NAMESPACE, f'{node}/{index}')}",
         product=product,
         brand=_brand(product),

@@ -142,7 +142,10 @@ class HealthMonitor:
         with self._nvml.watch(uuids) as watch:
             self._unwatched = frozenset(watch.unwatched)
             self.look()
-            self._wait(watch, uuids)
+            if self._unwatched >= {*uuids}:
+                self._stop.wait(self._watching.look_s)  # there is nothing to wait for in NVML
+            else:
+                self._wait(watch, uuids)
 
     def _wait(self, watch: EventWatch, uuids: Sequence[str]) -> None:
         next_look_s = self._clock() + self._watching.look_s

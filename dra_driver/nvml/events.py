@@ -11,7 +11,7 @@ from typing import Self
 import pynvml
 
 from dra_driver.nvml.api import GpuEvent, NotSupportedError, NvmlError
-from dra_driver.nvml.session import Handle, Session, ask, ask_or
+from dra_driver.nvml.session import Handle, Session, ask, ask_or, fault
 
 WANTED = (
     pynvml.nvmlEventTypeXidCriticalError
@@ -28,6 +28,7 @@ class PynvmlEventWatch:
     """An event set of NVML. Not thread-safe: one thread waits."""
 
     def __init__(self, session: Session, uuids: Sequence[str]) -> None:
+        self._session, self._opened = session, session.opened
         self._events = ask(pynvml.nvmlEventSetCreate)
         self._names: dict[int | None, str] = {}
         try:
@@ -50,6 +51,8 @@ class PynvmlEventWatch:
 
     def wait(self, timeout_s: float) -> GpuEvent | None:
         """Return the next event, None when none came in time."""
+        if self._is_stale():
+            raise fault("nvmlEventSetWait_v2", pynvml.NVML_ERROR_UNINITIALIZED)
         try:
             data = ask(pynvml.nvmlEventSetWait_v2, self._events, max(0, round(timeout_s * 1000)))
         except NvmlError as error:
@@ -67,8 +70,13 @@ class PynvmlEventWatch:
 
     def close(self) -> None:
         """Free the event set."""
-        with suppress(NvmlError):
-            ask(pynvml.nvmlEventSetFree, self._events)
+        if not self._is_stale():
+            with suppress(NvmlError):
+                ask(pynvml.nvmlEventSetFree, self._events)
+
+    def _is_stale(self) -> bool:
+        """Whether the session ended since, and the event set with it: NVML would follow a dead pointer."""
+        return self._session.opened != self._opened
 
     def __enter__(self) -> Self:
         return self

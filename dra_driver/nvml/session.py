@@ -93,6 +93,12 @@ class Session:
         self._open = False
         self._handles: dict[str, Handle] = {}
 
+    @property
+    def opened(self) -> int:
+        """How often it was opened, 0 while it is closed: pointers of an earlier session lead nowhere."""
+        with self._lock:
+            return self._opened if self._open else 0
+
     def run(self, question: Callable[[], T]) -> T:
         """Answer a question that may take several calls, once more if the driver turns out to have been reloaded."""
         opened = self._ensure_open()

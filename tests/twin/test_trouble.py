@@ -8,7 +8,7 @@ from ctypes import byref, c_uint
 import pynvml
 import pytest
 
-from tests.twin.nvmlcalls import code, create, gpu
+from tests.twin.nvmlcalls import code, compute_instances, create, gpu, gpu_instances
 from twin import Twin
 from twin.drivers import LACKS_R470
 
@@ -177,3 +177,41 @@ def test_process_lists_ask_for_room(h100):
     short = pynvml.nvmlLib.nvmlDeviceGetComputeRunningProcesses_v3(gpu(), byref(count), array)
     assert (short, count.value) == (pynvml.NVML_ERROR_INSUFFICIENT_SIZE, 5)
     assert [one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(gpu())] == [1, 2, 3, 4, 5]
+
+
+def test_no_gpu_is_found_by_uuid_while_any_is_lost(h100):
+    name = pynvml.nvmlDeviceGetUUID(gpu(0))
+    h100.lose(3)
+    assert code(pynvml.nvmlDeviceGetHandleByUUID, name) == pynvml.NVML_ERROR_GPU_IS_LOST
+    h100.recover(3)
+    assert code(pynvml.nvmlDeviceGetHandleByUUID, name) == 0
+
+
+def test_listing_instances_takes_privilege(h100):
+    pynvml.nvmlDeviceSetMigMode(gpu(), 1)
+    made = create(gpu(), 19, 0, 1)
+    with h100.change() as state:
+        state.behaviour.privileged = False
+    for call in (
+        lambda: gpu_instances(gpu(), 19),
+        lambda: pynvml.nvmlDeviceGetGpuInstanceById(gpu(), 0),
+        lambda: compute_instances(made, 0),
+        lambda: pynvml.nvmlGpuInstanceGetComputeInstanceById(made, 0),
+    ):
+        assert code(call) == pynvml.NVML_ERROR_NO_PERMISSION
+
+
+def test_event_sets_end_with_the_session(h100):
+    events = watch(0)
+    pynvml.nvmlShutdown()
+    pynvml.nvmlInit()
+    assert code(pynvml.nvmlEventSetWait_v2, events, 0) == pynvml.NVML_ERROR_INVALID_ARGUMENT
+
+
+def test_minors_are_those_of_the_device_nodes(tmp_path):
+    twin = Twin.create(tmp_path / "t", "t4-4-pcie", minors=(5, 0, 2, 1))
+    twin.write_tree(tmp_path / "host")
+    with twin.install():
+        pynvml.nvmlInit()
+        assert [pynvml.nvmlDeviceGetMinorNumber(gpu(at)) for at in range(4)] == [5, 0, 2, 1]
+    assert {path.name for path in (tmp_path / "host/dev").glob("nvidia[0-9]")} == {f"nvidia{at}" for at in (0, 1, 2, 5)}

@@ -17,7 +17,8 @@ from twin.store import STATE
 @call("nvmlEventSetCreate")
 def create(session: Session, result: Any) -> None:
     with session.lock:
-        serial = max(session.event_sets, default=0) + 1
+        session.event_serial += 1
+        serial = session.event_serial
         session.event_sets[serial] = EventSet(session.state.event_number)
     put_handle(result, serial, EVENT_SET)
 

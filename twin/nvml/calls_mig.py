@@ -92,6 +92,7 @@ def _put_placements(starts: Any, size: int, array: Any, count: Any) -> None:
 
 @call("nvmlDeviceGetGpuInstanceRemainingCapacity")
 def remaining_capacity(session: Session, handle: Any, profile_id: Any, result: Any) -> None:
+    session.require_privilege()
     state = session.state
     facts, gpu = session.gpu(handle, state)
     shape = mig.geometry(facts, state)
@@ -130,6 +131,7 @@ def destroy_gpu_instance(session: Session, handle: Any) -> None:
 
 @call("nvmlDeviceGetGpuInstances")
 def gpu_instances(session: Session, handle: Any, profile_id: Any, array: Any, count: Any) -> None:
+    session.require_privilege()
     state = session.state
     facts, gpu = session.gpu(handle, state)
     profile = mig.profile_by_id(mig.geometry(facts, state), number(profile_id))
@@ -142,6 +144,7 @@ def gpu_instances(session: Session, handle: Any, profile_id: Any, array: Any, co
 
 @call("nvmlDeviceGetGpuInstanceById")
 def gpu_instance_by_id(session: Session, handle: Any, wanted: Any, result: Any) -> None:
+    session.require_privilege()
     facts, gpu = session.gpu(handle)
     mig.geometry(facts, session.state)
     mig.require_enabled(gpu)
@@ -203,6 +206,7 @@ def compute_placements(session: Session, handle: Any, profile_id: Any, array: An
 
 @call("nvmlGpuInstanceGetComputeInstanceRemainingCapacity")
 def compute_remaining(session: Session, handle: Any, profile_id: Any, result: Any) -> None:
+    session.require_privilege()
     facts, _, instance = session.instance(handle, session.state)
     slices = _profile(session, facts.index, instance).compute_slices
     put(result, len(mig.ci_free_starts(slices, instance, number(profile_id))))
@@ -239,6 +243,7 @@ def destroy_compute_instance(session: Session, handle: Any) -> None:
 
 @call("nvmlGpuInstanceGetComputeInstances")
 def compute_instances(session: Session, handle: Any, profile_id: Any, array: Any, count: Any) -> None:
+    session.require_privilege()
     _, _, instance = session.instance(handle, session.state)
     found = [one.serial for one in instance.compute if one.profile == number(profile_id)]
     put(count, len(found))
@@ -248,6 +253,7 @@ def compute_instances(session: Session, handle: Any, profile_id: Any, array: Any
 
 @call("nvmlGpuInstanceGetComputeInstanceById")
 def compute_instance_by_id(session: Session, handle: Any, wanted: Any, result: Any) -> None:
+    session.require_privilege()
     _, _, instance = session.instance(handle, session.state)
     for compute in instance.compute:
         if compute.id == number(wanted):

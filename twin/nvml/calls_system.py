@@ -24,9 +24,11 @@ def init_v2(session: Session) -> None:
 
 @call("nvmlShutdown")
 def shutdown(session: Session) -> None:
-    """Count one user less."""
+    """Count one user less; event sets end with the last."""
     with session.lock:
         session.initialized -= 1
+        if not session.initialized:
+            session.event_sets.clear()
 
 
 @call("nvmlSystemGetDriverVersion")

@@ -44,6 +44,7 @@ class Session:
         self.store = store
         self.initialized = 0
         self.event_sets: dict[int, EventSet] = {}
+        self.event_serial = 0
         self.lock = threading.Lock()
 
     @property

@@ -41,7 +41,9 @@ def write_proc(root: Path, facts: MachineFacts, state: State) -> None:
     write(root, "proc/driver/nvidia/params", "ModifyDeviceFiles: 1\nDeviceFileUID: 0\nDeviceFileGID: 0\n")
     write(root, "proc/driver/nvidia/capabilities/mig/config", access_text(CONFIG_MINOR))
     write(root, "proc/driver/nvidia/capabilities/mig/monitor", access_text(MONITOR_MINOR))
-    write(root, "proc/driver/nvidia-caps/mig-minors", mig_minors(len(facts.gpus)))
+    write(
+        root, "proc/driver/nvidia-caps/mig-minors", mig_minors(1 + max((gpu.minor for gpu in facts.gpus), default=-1))
+    )
     write_boot_id(root, facts, state)
     for gpu in facts.gpus:
         write(root, f"proc/driver/nvidia/gpus/{gpu.pci_address}/information", _information(gpu))

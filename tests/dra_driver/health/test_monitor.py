@@ -150,6 +150,20 @@ def test_a_lost_gpu_makes_nobody_ask_again_and_again(tmp_path: Path) -> None:
         assert rig.library.calls["nvmlEventSetWait_v2"] - before < 50
 
 
+def test_gpus_without_events_are_looked_at_and_no_more(tmp_path: Path) -> None:
+    """What NVML's event wait does with nothing to wait for is not said: it is not called."""
+    with machine_below(tmp_path, MACHINE) as (twin, nvml, library):
+        nvml.gpus()
+        twin.fault("nvmlDeviceRegisterEvents", code=Code.NOT_SUPPORTED, times=-1)
+        board = HealthBoard()
+        board.show(simulated_gpus(machine(MACHINE), NODE))
+        with HealthMonitor(nvml, board, watching=QUICK):
+            twin.recovery_action(1, 1)
+            wait_for("the taint", lambda: "recovery" in str(board.taints().get("gpu-1")) or NotYet("none"))
+        assert {taint.value for taint in board.taints()["gpu-0"]} == {"no-events"}
+        assert library.calls["nvmlEventSetWait_v2"] == 0
+
+
 def test_a_loss_goes_not_by_because_nvml_fails_while_events_come(rig: Rig) -> None:
     rig.twin.lose(2)
     rig.until("the loss", lambda: rig.keys("gpu-2") == ["lost="])

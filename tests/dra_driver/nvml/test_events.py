@@ -84,3 +84,14 @@ def test_the_event_set_is_freed_also_when_registering_fails(tmp_path: Path) -> N
         with pytest.raises(Exception, match="nvmlDeviceRegisterEvents"):
             nvml.watch([twin.gpu(0).uuid])
         assert library.calls["nvmlEventSetFree"] == library.calls["nvmlEventSetCreate"] == 2
+
+
+def test_an_event_set_of_an_earlier_session_is_neither_asked_nor_freed(tmp_path: Path) -> None:
+    """It ended with its session; NVML would follow a dead pointer, and the process would die."""
+    with machine_below(tmp_path, "hgx-h100-4gpu") as (twin, nvml, library):
+        with nvml.watch([twin.gpu(0).uuid]) as watch:
+            nvml.close()
+            nvml.gpus()
+            with pytest.raises(DriverNotLoadedError):
+                watch.wait(AT_ONCE_S)
+        assert library.calls["nvmlEventSetWait_v2"] == library.calls["nvmlEventSetFree"] == 0
