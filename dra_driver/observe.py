@@ -10,6 +10,7 @@ Nothing here changes anything. Connections are limited in number, size and time.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
@@ -40,7 +41,7 @@ class Asked(Protocol):
         ...
 
     def exposition(self) -> bytes:
-        """Return the metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format. Called in a thread: it reads files."""
         ...
 
     def settings(self) -> Mapping[str, object]:
@@ -98,7 +99,7 @@ class Observed:
         return web.Response(status=503, text="".join(f"waits for {what}: {why}\n" for what, why in lacks.items()))
 
     async def _metrics(self) -> web.Response:
-        return web.Response(body=self._asked.exposition(), headers=EXPOSITION)
+        return web.Response(body=await asyncio.to_thread(self._asked.exposition), headers=EXPOSITION)
 
     async def _configuration(self) -> web.Response:
         return web.Response(body=msgspec.json.encode(self._asked.settings()), content_type="application/json")
