@@ -14,6 +14,7 @@ from dovetail.driver_options import (
     CdiRootOpt,
     DevRootOpt,
     DriverRootOpt,
+    EvictOpt,
     HostPrefixOpt,
     KubeconfigOpt,
     KubeletRootOpt,
@@ -51,6 +52,7 @@ def driver(  # noqa: D103 - its help is HELP
     host_prefix: HostPrefixOpt = Path("/"),
     mig: MigOpt = Mig.DYNAMIC,
     sharing: SharingOpt = None,
+    evict: EvictOpt = False,
     pod_uid: PodUidOpt = "",
     listen: ListenOpt = "127.0.0.1:12391",
     log_level: LogLevelOpt = LogLevel.INFO,
@@ -79,6 +81,7 @@ def driver(  # noqa: D103 - its help is HELP
                 pod_uid=pod_uid,
                 mig=MigPolicy(mig),
                 sharing=read_sharing(sharing),
+                evict=evict,
                 listen=read_listen(listen),
                 version=dovetail.__version__,
             )

@@ -72,6 +72,13 @@ SharingOpt = Annotated[
         help="Offer GPUs in shares: time-slicing, mps, or none; repeat. Default: time-slicing and mps.",
     ),
 ]
+EvictOpt = Annotated[
+    bool,
+    typer.Option(
+        envvar="DOVETAIL_EVICT",
+        help="Evict pods (NoExecute) from GPUs that are lost, or need a reset or a reboot.",
+    ),
+]
 PodUidOpt = Annotated[
     str,
     typer.Option(

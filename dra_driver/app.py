@@ -14,7 +14,7 @@ import threading
 import time
 
 from dra_driver.answers import Answers
-from dra_driver.assemble import NodeSide, open_nvml
+from dra_driver.assemble import NodeSide, check_kubelet, open_nvml
 from dra_driver.errors import DeviceError
 from dra_driver.nvml.api import NvmlError
 from dra_driver.observe import Observed
@@ -52,6 +52,7 @@ def main(settings: Settings) -> str:
 async def _serve(settings: Settings, told: asyncio.Event) -> None:
     began_s = time.monotonic()
     log.info("starting node=%s version=%s pid=%d", settings.node, settings.version, os.getpid())
+    check_kubelet(settings.roots.kubelet)
     answers = Answers(settings)
     async with (
         ApiClient(Access(settings.kubeconfig)) as client,

@@ -104,6 +104,17 @@ def _records(journal: Journal) -> Collection[Record]:
     return journal.entries().records.values()
 
 
+def check_kubelet(root: Path) -> None:
+    """Raise InvalidInputError where this is no kubelet's folder.
+
+    Another journal beside the same CDI files would take the claims of the right one for its own.
+    """
+    registry = root / "plugins_registry"
+    if not registry.is_dir():
+        problem = f"{registry} is not there; give the kubelet's --root-dir, and start the kubelet once"
+        raise InvalidInputError("driver settings", "--kubelet-root", problem)
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class Serving:
         ours = OurNode(driver=DRIVER_NAME, pool=pool_name(DRIVER_NAME, settings.node), node=settings.node)
         calls = ClaimCalls(ours=ours, preparer=side.state, claims=claims, reporter=ClaimReports(events, metrics))
         paths = SocketPaths.of(settings.roots, DRIVER_NAME, settings.pod_uid)
-        board = HealthBoard()
+        board = HealthBoard(evict=settings.evict)
         async with Plugin(PluginSettings(driver=DRIVER_NAME, paths=paths), calls, board) as plugin:
             told = SliceReports(events, metrics)
             controller = SliceController(self.client, settings.node, registered=plugin.registered, told=told)

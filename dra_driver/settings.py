@@ -36,6 +36,8 @@ class Settings:
     mig: MigPolicy = MigPolicy.DYNAMIC
     sharing: tuple[Sharing, ...] = tuple(Sharing)
     """How GPUs are offered in shares."""
+    evict: bool = False
+    """Whether pods are evicted from GPUs on which nothing can run any more (`health.devices`)."""
     listen: Address = DEFAULT_ADDRESS
     """Where probes and metrics are answered."""
     version: str = ""

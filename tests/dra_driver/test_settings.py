@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from dovetail.cli import app
 from dovetail.driver_options import Mig
+from dra_driver.app import main
 from dra_driver.policy import MigPolicy
 from dra_driver.settings import Settings, make_roots, read_listen, read_sharing
 from topology.errors import InvalidInputError
@@ -84,6 +85,31 @@ def test_a_mistyped_flag_says_what_is_right(arguments: list[str], said: str) -> 
     done = CliRunner().invoke(app, ["driver", *arguments], env={"COLUMNS": "300", "TERM": "dumb"})
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "evicts"), [([], False), (["--evict"], True), (["--evict", "--no-evict"], False)]
+)
+def test_whether_pods_are_evicted_is_asked_for(
+    arguments: list[str], evicts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Settings] = []
+
+    def noted(settings: Settings) -> str:
+        asked.append(settings)
+        return ""
+
+    monkeypatch.setattr("dra_driver.app.main", noted)
+    done = CliRunner().invoke(app, ["driver", "--node-name", "n", *arguments])
+    assert done.exit_code == 0, done.output
+    assert [each.evict for each in asked] == [evicts]
+
+
+def test_a_folder_that_is_no_kubelets_is_left_as_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "kubelet"
+    failure = main(Settings(node="n", roots=make_roots(root), listen=read_listen("127.0.0.1:0")))
+    assert f"--kubelet-root: {root}/plugins_registry is not there; give the kubelet's --root-dir" in failure
+    assert not root.exists()
 
 
 def test_a_value_that_cannot_be_used_ends_with_one_line() -> None:
