@@ -217,3 +217,18 @@ def test_profiles_are_read_once(tmp_path: Path) -> None:
         nvml.create_gpu_instance(uuid, 19, 5)
         nvml.gpu_instances(uuid)
         assert library.calls["nvmlDeviceGetGpuInstanceProfileInfoV"] == asked
+
+
+def test_mig_stays_off_while_a_monitor_holds_the_gpu_that_no_list_of_processes_has(
+    h100: tuple[Twin, PynvmlNvml],
+) -> None:
+    """DCGM does; left pending, MIG would be on after a reset that somebody does for another reason."""
+    twin, nvml = h100
+    uuid = twin.gpu(0).uuid
+    twin.process(0, 4242, kind="monitor")
+    assert not nvml.processes(uuid)
+    with pytest.raises(InUseError):
+        nvml.set_mig_mode(uuid, enabled=True)
+    mode = nvml.mig_mode(uuid)
+    assert mode is not None
+    assert (mode.enabled, mode.pending) == (False, False)
