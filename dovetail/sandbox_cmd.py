@@ -239,7 +239,9 @@ def _advise(home: Home) -> None:
     if EXAMPLES.is_dir():
         lines += [f"  {kubectl} apply -f {examples}/whole-gpu.yaml   # and the others there"]
     if home.wish().real_node and EXAMPLES.is_dir():
-        lines += [f"  {kubectl} apply -f {examples}/container.yaml   # a real container, on the real node"]
+        real = "gpu-container" if home.wish().scheduler else "container"
+        lines += [f"  {kubectl} apply -f {examples}/{real}.yaml   # a real container, on the real node"]
+        lines += [f"  {kubectl} logs -f {real}"]
     lines += [f"  {kubectl} get pods,resourceclaims -o wide"]
     if home.wish().scheduler:
         lines += ["", 'Pods get GPUs from the scheduler "dovetail" alone (spec.schedulerName), as the examples do.']

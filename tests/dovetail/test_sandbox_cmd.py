@@ -22,6 +22,7 @@ from sandbox.errors import SupervisorError
 from sandbox.programs import Programs
 from sandbox.pytest_plugin import had_or_skipped
 from sandbox.waiting import NotYet, wait_for
+from tests.dovetail.gpucontainer import check_gpu_container
 from tests.sandbox.children import ROOT, child, ended, first_line
 
 EXAMPLES = ROOT / "examples" / "sandbox"
@@ -381,13 +382,14 @@ def test_an_up_that_fails_at_its_very_end_leaves_nothing(
 
 
 @pytest.mark.node
-def test_a_pod_runs_in_a_real_container(clean: Path) -> None:
+def test_a_pod_runs_in_a_real_container(clean: Path, tmp_path: Path) -> None:
     had_or_skipped(preflight.check)
     had_or_skipped(lambda: tools.provide(tools.NODE))
     succeeds("up", "--no-scheduler", "--real-node", "--nodes", "")
     succeeds("kubectl", "apply", "-f", str(EXAMPLES / "container.yaml"))
     succeeds("kubectl", "wait", "pod/container", "--for=condition=Ready", "--timeout=60s")
     assert succeeds("kubectl", "logs", "container") == "hello from container\n"
+    check_gpu_container(succeeds, tmp_path)
     assert pid("real-1/kubelet") > 0
     assert status()["nodes"] == [{"machine": "real", "nodes": 1, "ready": 1}]
     (directory,) = clean.glob("node-*")
