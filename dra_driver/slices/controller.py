@@ -30,6 +30,7 @@ from kube.client import ApiClient, Selection
 from kube.errors import ClusterError, InvalidObjectError
 from kube.kinds import NODES, SLICES
 from kube.reflector import Reflector, ReflectorSettings
+from topology.errors import InvalidInputError
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,9 @@ class SliceController:
                 self._patience.calm()
             except _DroppedError as fault:
                 await self._degrade(f"it dropped {fault}", fault.fields)
+            except InvalidInputError as fault:
+                # Prepared claims must still be unprepared: the process lives on.
+                await self._give_up(f"the devices of node {self._node} cannot be published: {fault}")
             except InvalidObjectError as fault:
                 await self._refused(fault)
             except ClusterError as fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -166,6 +167,25 @@ def test_what_someone_else_changed_is_put_right_after_a_while(testbed: Testbed, 
 
 def _devices(stored: Sequence[Json]) -> int:
     return sum(len(each["spec"].get("devices") or ()) for each in stored)
+
+
+def test_gpus_that_cannot_be_published_are_told_and_what_is_published_stays(testbed: Testbed, proxy: ApiProxy) -> None:
+    """Figures of NVML that the API cannot hold ended the driver: no pod of the node could end any more."""
+
+    async def story(rig: Rig) -> None:
+        rig.want()
+        await rig.is_published()
+        before = rig.stored()
+        strange = replace(GPUS, driver_version="580.105.08-strange")
+        rig.controller.want(lambda features: resource_slices(strange, features=features))
+        await rig.until(lambda _: bool(rig.told.refusals))
+        assert "driverVersion: is '580.105.08-strange'" in rig.told.refusals[0]
+        assert rig.stored() == before
+        rig.want()
+        await rig.is_published()
+        assert rig.stored() == before
+
+    told_of(testbed, proxy.kubeconfig, story)
 
 
 @pytest.mark.parametrize(
