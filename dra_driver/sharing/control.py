@@ -44,7 +44,8 @@ class NodeSharing:
         marker = self._markers.get(gpu_uuid)
         wanted = Marker(wide, self._boot_id)
         if marker is not None and marker.wide != wide:
-            self._undo(gpu_uuid, marker.wide)
+            # A daemon may have clients: it stays where one is wanted, whatever an unreadable marker may stand for.
+            self._undo(gpu_uuid, marker.wide, with_daemon=wide.strategy is not Strategy.MPS)
         if wide.strategy is Strategy.DEFAULT:
             self._markers.remove(gpu_uuid)
             return
@@ -76,15 +77,16 @@ class NodeSharing:
         """Return the UUIDs of GPUs on which something is set, or may be."""
         return self._markers.uuids()
 
-    def _undo(self, uuid: str, wide: GpuWide) -> None:
+    def _undo(self, uuid: str, wide: GpuWide, *, with_daemon: bool = True) -> None:
         """Undo in reverse. A GPU that is gone took its settings along; one without a feature has none to undo."""
-        if wide.strategy is Strategy.MPS:
+        if with_daemon and wide.strategy is Strategy.MPS:
             self._daemons.stop(uuid)
         if self._is_gone(uuid):
             return
         if wide.interval is not Interval.DEFAULT:
             self._forgive(lambda: self._set_time_slice(uuid, Interval.DEFAULT))
-        self._forgive(lambda: self._set_mode(uuid, ComputeMode.DEFAULT))
+        if with_daemon or wide.strategy is not Strategy.MPS:
+            self._forgive(lambda: self._set_mode(uuid, ComputeMode.DEFAULT))
 
     def _is_gone(self, uuid: str) -> bool:
         try:

@@ -31,6 +31,8 @@ PIPE_INSIDE, LOG_INSIDE = "/tmp/nvidia-mps", "/tmp/nvidia-mps-log"  # noqa: S108
 """Where a daemon with a root of its own has its folders."""
 START_S, ANSWER_S, QUIT_S, END_S = 10.0, 2.0, 3.0, 2.0
 """How long a daemon may take to be ready, to answer, to quit by itself, to heed a signal."""
+SLOW_S = 6.0
+"""How long one that runs is asked again and again before it is taken to hang, and replaced."""
 MAX_SOCKET_PATH = 107
 LONGEST_SOCKET = "control_privileged"
 """The longest name that MPS gives a socket in its pipe directory."""
@@ -86,8 +88,10 @@ class MpsDaemons:
     def ensure(self, uuid: str) -> None:
         """Have the daemon of a GPU run and answer. Raises DeviceError."""
         where = places(self._roots, uuid)
+        self._programs.find(PROGRAM)
         identity = _identity(where)
-        if identity is not None and is_alive(identity) and self._answers(where):
+        # Its clients end with it: one that is only slow is waited for.
+        if identity is not None and is_alive(identity) and _until(lambda: self._answers(where), SLOW_S):
             return
         with _all_ended(where):
             pass
@@ -112,7 +116,6 @@ class MpsDaemons:
 
     def _start(self, where: Places, uuid: str) -> None:
         _check_depth(where)
-        self._programs.find(PROGRAM)
         for folder, mode in ((where.pipe, 0o755), (where.log, 0o755), (where.shm, 0o1777)):
             _make(folder, mode)
         variables = {
@@ -124,17 +127,20 @@ class MpsDaemons:
         note: launch.Note = {"lock": str(where.lock), "identity": str(where.identity), "world": world()}
         output = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         command = self._programs.command(PROGRAM, ("-f",), binds, note)
-        pid = os.posix_spawn(
-            command[0],
-            command,
-            self._programs.environment(variables),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(where.output), output, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-        )
+        try:
+            pid = os.posix_spawn(
+                command[0],
+                command,
+                self._programs.environment(variables),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, str(where.output), output, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+            )
+        except OSError as fault:
+            raise ProgramError(PROGRAM, f"cannot be started ({fault.strerror})") from fault
         self._await(where, pid)
 
     def _await(self, where: Places, pid: int) -> None:
@@ -190,6 +196,8 @@ def _all_ended(where: Places) -> Iterator[None]:
         # Without the folder nobody is left: who begins does not find it either, and ends.
         yield
         return
+    except OSError as fault:
+        raise RetryableError(f"cannot open {where.lock}: {fault.strerror}; is the disk full or read-only?") from fault
     try:
         if not _until(lambda: _locked(handle, where), END_S) or (identity is not None and is_alive(identity)):
             raise RetryableError(f"{PROGRAM}: processes that use {where.lock} do not end; does a call to the GPU hang?")

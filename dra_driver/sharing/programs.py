@@ -27,6 +27,8 @@ from dra_driver.sharing import launch
 Binds = Sequence[tuple[Path, str]]
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where the C library has it
 
+KILL_S = 1.0
+"""How long a killed program is waited for."""
 BIN_FOLDERS = ("usr/bin", "usr/sbin", "bin", "sbin", "opt/bin", "usr/local/nvidia/bin", "usr/local/bin")
 """Where NVIDIA's container toolkit looks, and where GKE and Flatcar have them."""
 
@@ -122,12 +124,11 @@ class Programs:
             )
         except OSError as fault:
             raise ProgramError(name, f"cannot be started ({fault.strerror})") from fault
-        with process:
-            try:
-                output, _ = process.communicate(stdin.encode(), timeout_s)
-            except subprocess.TimeoutExpired as fault:
-                _kill(process)
-                raise ProgramError(name, f"did not end within {timeout_s:g} s") from fault
+        try:
+            output, _ = process.communicate(stdin.encode(), timeout_s)
+        except subprocess.TimeoutExpired as fault:
+            _kill(process)
+            raise ProgramError(name, f"did not end within {timeout_s:g} s") from fault
         text = output.decode(errors="replace")
         if process.returncode != 0:
             raise ProgramError(name, f"ended with code {process.returncode}", text)
@@ -142,4 +143,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         if stream is not None:
             with suppress(OSError):
                 stream.close()
-    process.wait()
+    # A call into a hung GPU cannot be killed: it ends when the GPU does, and must not take the caller along.
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(KILL_S)

@@ -36,6 +36,7 @@ def test_time_outs_and_folders_are_those_of_the_code():
         "`nvidia-smi compute-policy --set-timeslice`": f"{control.SMI_S:g} s",
         "MPS daemon until it answers": f"{mps.START_S:g} s",
         "a question to the daemon": f"{mps.ANSWER_S:g} s",
+        "a daemon that runs and does not answer, until it is replaced and its clients fail": f"{mps.SLOW_S:g} s",
         "the daemon's `quit`, then SIGTERM, then SIGKILL": f"{mps.QUIT_S:g} s, {mps.END_S:g} s, {mps.END_S:g} s",
     }
     assert all(f"`{folder}`" in PAGE for folder in BIN_FOLDERS)

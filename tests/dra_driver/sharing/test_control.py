@@ -391,3 +391,80 @@ def test_a_program_that_leaves_a_child_behind_is_not_waited_for_and_the_child_en
         programs.Programs(tmp_path).run(SMI, (), timeout_s=1.0)
     with suppress(psutil.NoSuchProcess):
         psutil.Process(int(child.read_text())).wait(10)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_program_that_cannot_be_killed_takes_no_lock_along(tmp_path, monkeypatch):
+    """nvidia-smi on a hung GPU is in a call that no signal ends; its end was waited for without end."""
+    folder = tmp_path / "usr/bin"
+    folder.mkdir(parents=True)
+    (folder / "nvidia-smi").write_text("#!/bin/sh\nexec /bin/sleep 20\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    stuck = []
+    with monkeypatch.context() as patched:
+        patched.setattr(programs.os, "killpg", lambda pid, _number: stuck.append(pid))
+        patched.setattr(programs, "KILL_S", 0.2)
+        with pytest.raises(RetryableError, match="did not end within"):
+            programs.Programs(tmp_path).run(SMI, (), timeout_s=0.2)
+    (pid,) = stuck
+    assert is_running(pid)
+    os.killpg(pid, signal.SIGKILL)
+
+
+def test_a_daemon_that_is_slow_is_waited_for_since_its_clients_would_end_with_it(host, monkeypatch):
+    uuid = host.uuid()
+    host.sharing.apply(uuid, MPS)
+    pid = host.daemon()
+    answers, asked = mps.MpsDaemons._answers, []
+
+    def slow(daemons, where):
+        asked.append(where)
+        return len(asked) > 2 and answers(daemons, where)
+
+    monkeypatch.setattr(mps.MpsDaemons, "_answers", slow)
+    assert not host.sharing.is_applied(uuid, MPS)
+    host.sharing.apply(uuid, MPS)
+    assert len(asked) == 3
+    assert host.daemon() == pid
+    assert is_running(pid)
+
+
+def test_a_daemon_runs_on_while_its_program_is_replaced_on_the_host(host):
+    uuid = host.uuid()
+    host.sharing.apply(uuid, MPS)
+    pid = host.daemon()
+    program = host.roots.driver_root / "usr/bin" / MPS_CONTROL
+    aside = program.rename(program.with_name("aside"))
+    assert not host.sharing.is_applied(uuid, MPS)
+    with pytest.raises(PermanentError, match=MPS_CONTROL):
+        host.sharing.apply(uuid, MPS)
+    assert is_running(pid)
+    aside.rename(program)
+    host.sharing.apply(uuid, MPS)
+    assert host.daemon() == pid
+
+
+def test_a_daemon_runs_on_when_its_marker_cannot_be_read(host):
+    uuid = host.uuid()
+    host.sharing.apply(uuid, MPS)
+    pid = host.daemon()
+    with host.twin.change() as state:
+        state.gpus[0].time_slice = 2
+    (host.roots.state / "sharing" / f"{uuid}.json").write_bytes(b"")
+    host.sharing.apply(uuid, MPS)
+    assert host.daemon() == pid
+    assert is_running(pid)
+    assert host.sharing.is_applied(uuid, MPS)
+    assert (host.gpu().compute_mode, host.gpu().time_slice) == (ComputeMode.EXCLUSIVE_PROCESS, 0)
+
+
+def test_what_the_system_refuses_as_a_daemon_starts_is_told(host, monkeypatch):
+    def refused(*_arguments, **_options):
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mps.os, "posix_spawn", refused)
+        with pytest.raises(RetryableError, match=r"cannot be started \(No space left"):
+            host.sharing.apply(host.uuid(), MPS)
+    host.sharing.apply(host.uuid(), MPS)
+    assert host.sharing.is_applied(host.uuid(), MPS)
