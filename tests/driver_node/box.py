@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import urlopen
 
 from dovetail import sandbox_cmd_driver as driver_program
 from dovetail.sandbox_cmd_driver import SimulatedGpus
 from sandbox import kustomize, objects
+from sandbox.api import ApiFault
 from sandbox.controlplane import ControlPlane
 from sandbox.node import Node
 from sandbox.objects import Manifest
@@ -27,6 +29,9 @@ CLAIM_CLASS = {
     "mps": f"mps.{DRIVER}",
 }
 RUN_S = 60.0
+RETRY_S = 180.0
+"""The kubelet tries again after 60 to 90 s, where it has no reason to do so sooner (`resyncInterval`)."""
+ANSWER_S = 5.0
 PROBE = """\
 exec 2>&1
 env | grep -E '^(DOVETAIL_|NVIDIA_|CUDA_)' | sort
@@ -182,6 +187,30 @@ class Box:
                 found.append(json.loads(path.read_text().partition("\n")[2]))
         return found
 
+    def calls(self, method: str) -> int:
+        """Return how many claims the kubelet has asked for with a method, by the metrics of the driver's process."""
+        url = self.node.programs.status()[driver_program.NAME].health
+        assert isinstance(url, str)
+        with urlopen(url.replace("/readyz", "/metrics"), timeout=ANSWER_S) as answer:
+            lines = answer.read().decode().splitlines()
+        counts = [line.rsplit(" ", 1) for line in lines if line.startswith("dovetail_driver_claims_total{")]
+        return sum(int(float(count)) for name, count in counts if f'method="{method}"' in name)
+
+    def waits_with(self, bed: Bed, pod: Manifest, text: str) -> None:
+        """Wait until the kubelet says why a pod does not start; it must be Pending then."""
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+
+        def look() -> bool | NotYet:
+            said = [
+                each["message"]
+                for each in bed.api.list("v1", "Event", namespace)
+                if each["involvedObject"]["name"] == name and each["reason"] == "FailedPrepareDynamicResources"
+            ]
+            return True if any(text in each for each in said) else NotYet(str(said))
+
+        wait_for(f"an event of {name} with {text!r}", look, timeout_s=RETRY_S)
+        assert bed.api.get(pod)["status"]["phase"] == "Pending"
+
     def workload(self) -> Manifest:
         """Return a reference to the DaemonSet."""
         return {
@@ -219,7 +248,10 @@ class Box:
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log?container={container}"
 
         def look() -> str | NotYet:
-            said = self.plane.api.raw(path)
+            try:
+                said = self.plane.api.raw(path)
+            except ApiFault as fault:  # it has not started
+                return NotYet(str(fault.reason))
             return said if said.rstrip().endswith("DONE") else NotYet(said[-200:] or "nothing said")
 
         return View.read(wait_for(f"the view of {metadata['name']}/{container}", look, timeout_s=RUN_S))

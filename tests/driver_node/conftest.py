@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sandbox.controlplane import ControlPlane
+from sandbox.objects import Manifest
 from sandbox.pytest_plugin import had_or_skipped
-from tests.driver_node.box import Bed, Box, box
+from tests.driver_node.box import Bed, Box, box, claim, request, uses
 from twin import Twin
 
 
@@ -50,3 +51,14 @@ def bed_of(here: Box) -> Iterator[Bed]:
     bed = here.bed()
     yield bed
     bed.close()
+
+
+def prepared(here: Box) -> set[str]:
+    """Names of the claims that the journal has."""
+    return {record["claim"]["name"] for record in here.records()}
+
+
+def partition(here: Box, bed: Bed, name: str) -> Manifest:
+    """Create a claim for a MIG device; return a pod that uses it, both called `name`."""
+    bed.create(claim(bed.namespace, name, request("gpu", "mig")))
+    return here.probing(bed.namespace, name, {"gpu": name}, uses("main"))

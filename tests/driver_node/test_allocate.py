@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox import kustomize, objects
 from sandbox.deployed import DeployedPod
-from tests.driver_node.box import DRIVER, Bed, Box, allocated, claim, request, uses
-from tests.driver_node.conftest import bed_of
+from sandbox.objects import Manifest
+from sandbox.waiting import NotYet, wait_for
+from tests.driver_node.box import CLAIM_CLASS, DRIVER, RUN_S, Bed, Box, allocated, claim, request, uses
+from tests.driver_node.conftest import bed_of, prepared
 
 pytestmark = pytest.mark.node
 SCHEDULER = "dovetail"
@@ -61,3 +64,79 @@ def test_linked_gpus_and_shares_are_prepared_as_decided(h100: Box, bed: Bed) -> 
     assert len(views["linked"].gpus) == 4
     assert views["left"].gpus == views["right"].gpus
     assert views["left"].gpus.isdisjoint(views["linked"].gpus)
+
+
+def test_gpus_asked_for_as_an_extended_resource_reach_the_containers_that_ask(h100: Box, bed: Bed) -> None:
+    """`nvidia.com/gpu: 2` without any claim: ours makes the special claim, the kubelet reads from it who gets what."""
+    gpus = objects.device_class("by-number.example.com", DRIVER, f'device.attributes["{DRIVER}"].type == "gpu"')
+    gpus["spec"]["extendedResourceName"] = "nvidia.com/gpu"
+    bed.create(gpus)
+    try:
+        wanted = {"one": "1", "two": "2"}
+        containers = [
+            {"name": name, "resources": {"limits": {"nvidia.com/gpu": count}}} for name, count in wanted.items()
+        ]
+        pod = h100.probing(bed.namespace, "old-style", {}, *containers, {"name": "none"})
+        pod["spec"] |= {"schedulerName": SCHEDULER}
+        views = h100.run(bed, pod)
+        assert {name: len(view.gpus) for name, view in views.items()} == {"one": 1, "two": 2, "none": 0}
+        assert views["one"].gpus.isdisjoint(views["two"].gpus)
+        for view in views.values():
+            assert view.passed == set(view.nodes.values())
+        special = bed.api.get(pod)["status"]["extendedResourceClaimStatus"]["resourceClaimName"]
+        assert prepared(h100) == {special}
+        bed.remove_workload()
+        assert prepared(h100) == set()
+    finally:
+        bed.api.delete(gpus)
+
+
+def test_a_daemon_with_admin_access_sees_all_gpus_and_disturbs_nobody(h100: Box, bed: Bed) -> None:
+    """A monitor on each node: it has all devices beside those who use them, and takes none."""
+    bed.api.patch(
+        objects.namespace(bed.namespace), {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
+    )
+    bed.create(claim(bed.namespace, "user", request("gpu", "gpu")), claim(bed.namespace, "next", request("gpu", "mig")))
+    user, other = (h100.probing(bed.namespace, name, {"gpu": name}, uses("main")) for name in ("user", "next"))
+    for each in (user, other):
+        each["spec"]["schedulerName"] = SCHEDULER
+    assert len(h100.run(bed, user)["main"].gpus) == 1
+    template = claim(bed.namespace, "all", {"name": "gpus", "exactly": {}})
+    exactly = {"deviceClassName": CLAIM_CLASS["gpu"], "allocationMode": "All", "adminAccess": True}
+    template["spec"]["devices"]["requests"][0]["exactly"] = exactly
+    pod = h100.probing(bed.namespace, "monitor", {}, uses("main"))
+    pod["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": "all"}]
+    spec = {**pod["spec"], "restartPolicy": "Always", "schedulerName": SCHEDULER}
+    labels = {"app": "monitor"}
+    daemons = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"namespace": bed.namespace, "name": "monitor"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+    bed.create({**template, "kind": "ResourceClaimTemplate", "spec": {"spec": template["spec"]}}, daemons)
+    try:
+        monitor = wait_for("the daemon's pod", lambda: _of(bed, labels), timeout_s=RUN_S)
+        bed.api.wait(monitor, objects.is_running, timeout_s=RUN_S)
+        view = h100.view(monitor, "main")
+        assert view.gpus == set(range(8))
+        assert view.passed == set(view.nodes.values())
+        h100.run(bed, other)
+        bed.api.delete(user)
+        bed.api.wait_gone(user)
+        assert "user" not in prepared(h100)
+    finally:
+        kustomize.delete(h100.plane.kubeconfig, [daemons])
+    bed.remove_workload()
+    assert prepared(h100) == set()
+
+
+def _of(bed: Bed, labels: dict[str, str]) -> Manifest | NotYet:
+    """Return the one pod with these labels."""
+    for pod in bed.api.list("v1", "Pod", bed.namespace):
+        if labels.items() <= pod["metadata"].get("labels", {}).items():
+            return pod
+    return NotYet("no such pod")

@@ -14,15 +14,13 @@ import pytest
 from sandbox import objects
 from sandbox.objects import Manifest
 from sandbox.waiting import NotYet, wait_for
-from tests.driver_node.box import RUN_S, Bed, Box, claim, request, uses
-from tests.driver_node.conftest import bed_of
+from tests.driver_node.box import RETRY_S, RUN_S, Bed, Box, claim, request, uses
+from tests.driver_node.conftest import bed_of, partition, prepared
 
 pytestmark = pytest.mark.node
 CREATE = "nvmlDeviceCreateGpuInstanceWithPlacement"
 DESTROY = "nvmlGpuInstanceDestroy"
 IN_USE, INSUFFICIENT_RESOURCES = 19, 23
-RETRY_S = 90.0
-"""As upstream: the kubelet tries again after 15 s and more."""
 
 
 @pytest.fixture
@@ -31,34 +29,8 @@ def bed(h100: Box) -> Iterator[Bed]:
     h100.twin.clear_faults()
 
 
-def partition(here: Box, bed: Bed, name: str) -> Manifest:
-    """Create a claim for a MIG device; return a pod that uses it, both called `name`."""
-    bed.create(claim(bed.namespace, name, request("gpu", "mig")))
-    return here.probing(bed.namespace, name, {"gpu": name}, uses("main"))
-
-
-def prepared(here: Box) -> set[str]:
-    return {record["claim"]["name"] for record in here.records()}
-
-
 def contents(slices: list[Manifest]) -> list[Any]:
     return [(each["metadata"]["name"], each["spec"].get("devices")) for each in slices]
-
-
-def waits_with(bed: Bed, pod: Manifest, text: str) -> None:
-    """Wait until the kubelet says why the pod does not start."""
-    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-
-    def look() -> bool | NotYet:
-        said = [
-            each["message"]
-            for each in bed.api.list("v1", "Event", namespace)
-            if each["involvedObject"]["name"] == name and each["reason"] == "FailedPrepareDynamicResources"
-        ]
-        return True if any(text in each for each in said) else NotYet(str(said))
-
-    wait_for(f"an event of {name} with {text!r}", look, timeout_s=RETRY_S)
-    assert bed.api.get(pod)["status"]["phase"] == "Pending"
 
 
 def restarts(bed: Bed, pod: Manifest) -> int:
@@ -171,7 +143,7 @@ def test_a_prepare_that_fails_is_tried_again(h100: Box, bed: Bed) -> None:
     h100.twin.fault(CREATE, code=INSUFFICIENT_RESOURCES)
     pod = partition(h100, bed, "unlucky")
     bed.api.create(pod)
-    waits_with(bed, pod, "GPU instance")
+    h100.waits_with(bed, pod, "GPU instance")
     assert sum(len(gpu.instances) for gpu in h100.twin.state.gpus) == 0, "nothing half-made stays"
     bed.api.wait(pod, objects.is_running, timeout_s=RETRY_S)
 
@@ -190,7 +162,7 @@ def test_an_unprepare_that_fails_is_tried_again_and_holds_the_name(h100: Box, be
     again = partition(h100, bed, "same")
     again["metadata"]["name"] = "again"
     bed.api.create(again)
-    waits_with(bed, again, "same")
+    h100.waits_with(bed, again, "same")
     h100.twin.clear_faults()
     bed.api.wait(again, objects.is_running, timeout_s=RETRY_S)
     assert sum(len(gpu.instances) for gpu in h100.twin.state.gpus) == 1

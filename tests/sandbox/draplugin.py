@@ -106,8 +106,14 @@ class DraPlugin(dra_services.DRAPluginServicer, registration_services.Registrati
 
 @contextlib.contextmanager
 def running(node: Node, driver: str, api: Api) -> Iterator[DraPlugin]:
+    """Serve a plugin until the block ends."""
+    with serving(DraPlugin(node, driver, api)) as plugin:
+        yield plugin
+
+
+@contextlib.contextmanager
+def serving(plugin: DraPlugin) -> Iterator[DraPlugin]:
     """Serve on the node's sockets until the block ends; inside it the kubelet knows the plugin."""
-    plugin = DraPlugin(node, driver, api)
     plugin.socket.parent.mkdir(parents=True, exist_ok=True)
     server = grpc.server(futures.ThreadPoolExecutor(4))
     dra_services.add_DRAPluginServicer_to_server(plugin, server)
