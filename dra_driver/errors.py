@@ -4,6 +4,7 @@ DeviceError
   PermanentError     the same request will never do: a bad configuration, a device that does not exist
   RetryableError     another attempt may do: NVML says "in use", a program did not answer in time
     HeldError        another claim holds the device, its MIG placement or its share; ends with that claim's Unprepare
+    GpuGoneError     the GPU fell off the bus, or is not in the machine any more
   CancelledError     the caller has given up; nothing was done
 """
 
@@ -24,6 +25,10 @@ class RetryableError(DeviceError):
 
 class HeldError(RetryableError):
     """Another claim holds what this one was given."""
+
+
+class GpuGoneError(RetryableError):
+    """The GPU does not answer, and will not before people saw to it."""
 
 
 class CancelledError(DeviceError):

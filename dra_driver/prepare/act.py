@@ -69,10 +69,13 @@ def repair(effects: Effects, record: Record) -> tuple[str, ...]:
 
 
 def missing_instances(nvml: Nvml, record: Record) -> tuple[str, ...]:
-    """Return names of MIG devices of a completed claim that do not exist (any more)."""
+    """Return names of MIG devices of a completed claim that do not exist (any more).
+
+    A UUID alone says little: the driver makes it of ids, which are used again, also for another placement.
+    """
     partitioned = {intent.gpu_uuid for intent in record.devices if intent.mig is not None}
     live = {
-        compute.uuid
+        (uuid, there.gpu_instance.start, there.gpu_instance.id, compute.id, compute.uuid)
         for uuid in sorted(partitioned)
         for there in read(nvml, uuid).instances
         for compute in there.compute
@@ -80,7 +83,8 @@ def missing_instances(nvml: Nvml, record: Record) -> tuple[str, ...]:
     return tuple(
         intent.device
         for intent, made in zip(record.devices, record.made, strict=True)
-        if intent.mig is not None and made.uuid not in live
+        if intent.mig is not None
+        and (intent.gpu_uuid, intent.mig.start, made.gpu_instance, made.compute_instance, made.uuid) not in live
     )
 
 

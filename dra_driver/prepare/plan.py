@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dra_driver.errors import HeldError, PermanentError, RetryableError
+from dra_driver.errors import GpuGoneError, HeldError, PermanentError, RetryableError
 from dra_driver.inventory import Gpu, NodeGpus
 from dra_driver.prepare.clash import Held, clash, held_on, over_budget
 from dra_driver.prepare.model import ClaimRef, DeviceIntent, Made, MigTarget, Phase, Record
@@ -34,7 +34,9 @@ def plan(
     planned: list[DeviceIntent] = []
     made: list[Made] = []
     for intent in intents:
-        gpu = known[intent.gpu_uuid]
+        gpu = known.get(intent.gpu_uuid)
+        if gpu is None:
+            raise GpuGoneError(f"{where(intent)}: GPU {intent.gpu_uuid} has just gone from node {node.node}")
         _check_own(planned, intent, gpu)
         _check_held(intent, gpu, held)
         settled, begun = _settle(intent, gpu, on_gpus.get(gpu.uuid), held, (planned, made), boot_id)
@@ -93,6 +95,8 @@ def _held_by(record: Record) -> str:
             f"which claim {record.claim.uid} may hold, whose record was lost;"
             " it is freed when that is found out, or the claim unprepared"
         )
+    if record.phase is Phase.UNPREPARING:
+        return f"what claim {record.claim} (uid {record.claim.uid}) held and is being undone; the driver's log says why"
     return f"held by claim {record.claim} (uid {record.claim.uid}) until the kubelet unprepares it"
 
 

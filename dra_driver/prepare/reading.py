@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dra_driver.errors import PermanentError, RetryableError
+from dra_driver.errors import DeviceError, GpuGoneError, PermanentError, RetryableError
 from dra_driver.nvml.api import (
     ComputeInstance,
     GpuInstance,
     GpuLostError,
     InUseError,
     NoRoomError,
+    NotFoundError,
     NotSupportedError,
     Nvml,
     NvmlError,
@@ -59,7 +60,10 @@ class OnGpu:
 def read(nvml: Nvml, uuid: str) -> OnGpu:
     """Return what is on a GPU. Raises DeviceError."""
     with asking(f"read MIG of GPU {uuid}"):
-        mode = nvml.mig_mode(uuid)
+        try:
+            mode = nvml.mig_mode(uuid)
+        except NotFoundError as fault:
+            raise GpuGoneError(f"GPU {uuid} is not in the machine any more: {fault}") from fault
         if mode is None or not mode.enabled:
             return OnGpu(uuid=uuid, mig_enabled=None if mode is None else False)
         instances = tuple(
@@ -76,5 +80,10 @@ def asking(what: str) -> Iterator[None]:
         yield
     except NvmlError as fault:
         remedy = next((text for kind, text in _REMEDY.items() if isinstance(fault, kind)), "it is tried again")
-        kind = PermanentError if isinstance(fault, NotSupportedError | ResetRequiredError) else RetryableError
-        raise kind(f"cannot {what}: {fault}; {remedy}") from fault
+        raise _kind(fault)(f"cannot {what}: {fault}; {remedy}") from fault
+
+
+def _kind(fault: NvmlError) -> type[DeviceError]:
+    if isinstance(fault, GpuLostError):
+        return GpuGoneError
+    return PermanentError if isinstance(fault, NotSupportedError | ResetRequiredError) else RetryableError

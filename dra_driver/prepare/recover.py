@@ -10,17 +10,18 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dra_driver.errors import DeviceError
+from dra_driver.errors import DeviceError, PermanentError
 from dra_driver.inventory import NodeGpus
 from dra_driver.prepare import rebuild
 from dra_driver.prepare.act import missing_instances, repair
 from dra_driver.prepare.codec import CorruptError
 from dra_driver.prepare.effects import Patient
-from dra_driver.prepare.model import DeviceIntent, Made, Phase, Record
+from dra_driver.prepare.model import DeviceIntent, Phase, Record
 from dra_driver.prepare.plan import made_instances, needs_reading
 from dra_driver.prepare.reading import asking, read
-from dra_driver.prepare.resolve import claim_ref, intents
+from dra_driver.prepare.resolve import claim_ref, intents, is_given_here
 from dra_driver.prepare.state import DeviceState
+from dra_driver.prepare.undo import uses_sharing
 from kube.objects import ResourceClaim
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,9 @@ class _Pass:
             except DeviceError as fault:
                 log.warning("recovery is not done name=%s reason=%s", name, fault)
                 self.report.faults[name] = str(fault)
+            except Exception as fault:  # The surprise of one claim must not stop the driver of all others.
+                log.exception("recovery failed name=%s", name)
+                self.report.faults[name] = f"internal error, {type(fault).__name__}: {fault}; please report it"
 
     def discard_unfinished(self, uid: str) -> None:
         with self._state.locks.claim(uid, Patient()):
@@ -87,7 +91,12 @@ class _Pass:
 
     def release(self, gpu_uuid: str) -> None:
         with self._state.locks.gpus([gpu_uuid], Patient()):
-            if not any(made.sharing_applied for _, made in self._made_on(gpu_uuid)):
+            entries = self._effects.journal.entries()
+            if entries.corrupt:
+                # It may be just that claim which uses it.
+                return
+            current = [record for record in entries.records.values() if record.boot_id == self._state.boot_id]
+            if not uses_sharing(current, gpu_uuid):
                 self._effects.sharing.release(gpu_uuid)
                 self.report.released.append(gpu_uuid)
 
@@ -153,12 +162,23 @@ class _Pass:
             return rebuild.from_copy(copy), "its CDI file"
         claim = None if self._claims is None else self._claims.get(uid)
         boot_id, driver = self._state.boot_id, self._state.driver
-        if claim is not None and claim.status.allocation is not None:
-            wanted = intents(claim, node, self._state.settings, driver)
+        wanted = None if claim is None else self._wanted(claim, node)
+        if claim is not None and wanted is not None:
             on_gpus = {uuid: read(self._effects.nvml, uuid) for uuid in needs_reading(wanted, node)}
             return rebuild.from_claim(claim_ref(claim), wanted, node, others, on_gpus, boot_id), "its claim"
-        suspects = None if self._claims is None else self._in_use(node, others)
+        is_here = claim is not None and is_given_here(claim, node, driver)
+        suspects = None if self._claims is None or is_here else self._in_use(node, others)
         return rebuild.unknown(uid, node, others, suspects, boot_id, driver), "nothing: its claim is gone, nothing runs"
+
+    def _wanted(self, claim: ResourceClaim, node: NodeGpus) -> tuple[DeviceIntent, ...] | None:
+        """Return what a claim was given; None where that cannot have been prepared here as it stands in the API now."""
+        if claim.status.allocation is None:
+            return None
+        try:
+            return intents(claim, node, self._state.settings, self._state.driver)
+        except PermanentError as fault:
+            log.warning("the claim does not tell what it holds claim=%s reason=%s", claim_ref(claim), fault)
+            return None
 
     def _in_use(self, node: NodeGpus, others: Sequence[Record]) -> set[str]:
         """Return UUIDs of GPUs on which something runs, or a MIG device exists, that no record explains."""
@@ -171,13 +191,3 @@ class _Pass:
             if runs or any(each.gpu_instance.id not in known for each in exists):
                 found.add(gpu.uuid)
         return found
-
-    def _made_on(self, gpu_uuid: str) -> list[tuple[DeviceIntent, Made]]:
-        records = self._effects.journal.entries().records.values()
-        return [
-            each
-            for record in records
-            if record.boot_id == self._state.boot_id
-            for each in zip(record.devices, record.made, strict=True)
-            if each[0].gpu_uuid == gpu_uuid
-        ]

@@ -61,6 +61,13 @@ def is_allocation_of(claim: ResourceClaim, devices: Sequence[DeviceIntent], driv
     return given == {(each.pool, each.device, each.share.share_id if each.share else "") for each in devices}
 
 
+def is_given_here(claim: ResourceClaim, node: NodeGpus, driver: str = DRIVER_NAME) -> bool:
+    """Whether a claim is allocated devices of this node, whatever they are."""
+    allocation = claim.status.allocation
+    results = () if allocation is None else allocation.devices.results
+    return any((each.driver, each.pool) == (driver, pool_name(driver, node.node)) for each in results)
+
+
 def gpu_wide(intent: DeviceIntent) -> GpuWide | None:
     """Return what a device sets for all users of its GPU; None where nothing."""
     if intent.admin or intent.mig is not None:

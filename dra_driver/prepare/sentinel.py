@@ -97,7 +97,7 @@ class Sentinel:
         self._forgotten = now
 
     def _is_forgotten(self, record: Record, claims: Claims, listed: Collection[str]) -> bool:
-        if record.phase is Phase.UNKNOWN:
+        if record.phase in (Phase.UNKNOWN, Phase.UNPREPARING):
             return False
         claim = claims.get(record.claim.uid)
         if claim is not None and is_allocation_of(claim, record.devices, self._state.driver):

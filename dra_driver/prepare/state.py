@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dra_driver.config.merge import settings_for
-from dra_driver.errors import CancelledError, DeviceError, HeldError, RetryableError
+from dra_driver.errors import CancelledError, DeviceError, GpuGoneError, HeldError, RetryableError
 from dra_driver.inventory import NodeGpus
 from dra_driver.nvml.api import NoRoomError
 from dra_driver.prepare.act import Effects, answer, make, missing_instances, repair
@@ -58,14 +58,20 @@ class DeviceState:
                 return answer(self.effects, self._prepare(ref, wanted, record))
 
     def unprepare(self, claim: ClaimRef, caller: Caller) -> None:
-        """Undo a claim, by its UID alone; one that is not known is undone already. Raises DeviceError."""
+        """Undo a claim, by its UID alone; one that is not known is undone already. Raises DeviceError.
+
+        What a GPU has that is gone stays recorded and held, for recovery to undo: no pod waits for its end.
+        """
         with self.locks.claim(claim.uid, caller):
             record = self.record_of(claim.uid)
             with self.gpus(_devices(record), caller):
                 if record is None:
                     self.effects.cdi.remove(claim.uid)
                 else:
-                    self.undo(record)
+                    try:
+                        self.undo(record)
+                    except GpuGoneError as fault:
+                        log.warning("the rest is undone when its GPU is back claim=%s reason=%s", claim, fault)
 
     def record_of(self, uid: str) -> Record | None:
         """Return the record of a claim. Raises RetryableError where it cannot be read: recovery rebuilds it."""

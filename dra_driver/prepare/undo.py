@@ -1,5 +1,7 @@
 """Undoes a claim, complete or half made, in the reverse order of `act`: from the record and NVML alone.
 
+A GPU that is gone keeps nobody waiting: all else is undone, and what was made on it stays in the record.
+
 What is destroyed must be ours (in the record, by id, placement and UUID) and idle. A record that is being undone never
 goes back: it is undone further, now or later, until it is gone.
 """
@@ -7,11 +9,11 @@ goes back: it is undone further, now or later, until it is gone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from dra_driver.errors import RetryableError
+from dra_driver.errors import GpuGoneError, RetryableError
 from dra_driver.nvml.api import (
     InUseError,
     NotFoundError,
@@ -34,19 +36,25 @@ _MAKING = (Phase.PLANNED, Phase.GI_CREATED)
 def undo(effects: Effects, record: Record, held: Sequence[Record], boot_id: str, *, refused: bool = False) -> None:
     """Undo a claim; `held` are the records of others. Under its locks. Raises DeviceError: then it is tried again.
 
+    GpuGoneError: all is undone but what a GPU has that is gone.
     `refused`: NVML said that the place is taken, so what is there now is not ours.
     """
+    others = [other for other in held if other.boot_id == boot_id]
     if record.boot_id != boot_id or record.phase is Phase.UNKNOWN:
-        # Nothing that an earlier boot made exists; of what a lost record made, nothing is known to be ours.
+        # Nothing that an earlier boot made exists; of what a lost record made, no MIG device is known to be ours.
         effects.cdi.remove(record.claim.uid)
+        if record.boot_id == boot_id:
+            _release_sharing(effects, {intent.gpu_uuid for intent in record.devices}, others)
         effects.journal.remove(record.claim.uid)
         return
-    others = [other for other in held if other.boot_id == boot_id]
     record = _begin(effects, record, others, look=record.phase in _MAKING and not refused)
     effects.cdi.remove(record.claim.uid)
-    _release_sharing(effects, record, others)
-    record = _destroy(effects, record)
-    _switch_mig_off(effects.nvml, record, others)
+    _release_sharing(effects, {intent.gpu_uuid for intent, made in _devices(record) if made.sharing_applied}, others)
+    gone: dict[str, GpuGoneError] = {}
+    record = _destroy(effects, record, gone)
+    _switch_mig_off(effects.nvml, record, others, gone)
+    if gone:
+        raise next(iter(gone.values()))
     effects.journal.remove(record.claim.uid)
 
 
@@ -74,19 +82,27 @@ def _with_unrecorded(nvml: Nvml, record: Record, others: Sequence[Record]) -> Re
     return record
 
 
-def _release_sharing(effects: Effects, record: Record, others: Sequence[Record]) -> None:
-    applied = {intent.gpu_uuid for intent, made in _devices(record) if made.sharing_applied}
-    for uuid in sorted(applied, reverse=True):
-        users = [each for other in others for each in _devices(other) if each[0].gpu_uuid == uuid]
-        if not any(made.sharing_applied for _, made in users):
+def _release_sharing(effects: Effects, gpus: Collection[str], others: Sequence[Record]) -> None:
+    for uuid in sorted(gpus, reverse=True):
+        if not uses_sharing(others, uuid):
             effects.sharing.release(uuid)
 
 
-def _destroy(effects: Effects, record: Record) -> Record:
-    for at in reversed(range(len(record.devices))):
-        record = _destroy_compute_instance(effects, record, at)
-    for at in reversed(range(len(record.devices))):
-        record = _destroy_gpu_instance(effects, record, at)
+def uses_sharing(records: Iterable[Record], gpu_uuid: str) -> bool:
+    """Whether a claim may use what is set for all users of a GPU: one whose record was lost may."""
+    return any(
+        made.sharing_applied or record.phase is Phase.UNKNOWN
+        for record in records
+        for intent, made in _devices(record)
+        if intent.gpu_uuid == gpu_uuid
+    )
+
+
+def _destroy(effects: Effects, record: Record, gone: dict[str, GpuGoneError]) -> Record:
+    for step in (_destroy_compute_instance, _destroy_gpu_instance):
+        for at in reversed(range(len(record.devices))):
+            with _unless_gone(record.devices[at].gpu_uuid, gone):
+                record = step(effects, record, at)
     return record
 
 
@@ -132,21 +148,36 @@ def _ours(nvml: Nvml, intent: DeviceIntent, made: Made) -> Instance | None:
     return there
 
 
-def _switch_mig_off(nvml: Nvml, record: Record, others: Sequence[Record]) -> None:
+def _switch_mig_off(nvml: Nvml, record: Record, others: Sequence[Record], gone: dict[str, GpuGoneError]) -> None:
     """Switch MIG off where we switched it on and nothing is left that needs it; leave it on while somebody holds it."""
     switched = {intent.gpu_uuid for intent, made in _devices(record) if made.mig_switched_on}
     for uuid in sorted(switched, reverse=True):
-        if any(intent.mig is not None for _, intent in held_on(others, uuid)) or read(nvml, uuid).instances:
+        if any(intent.mig is not None for _, intent in held_on(others, uuid)):
             continue
-        with asking(f"switch MIG off on GPU {uuid}"):
-            mode = nvml.mig_mode(uuid)
-            if mode is None or not (mode.enabled or mode.pending):
-                continue
-            try:
-                nvml.set_mig_mode(uuid, enabled=False)
-            except (InUseError, NotSupportedError, ResetRequiredError) as fault:
-                # A monitor may hold it for ever, and no pod should wait for that: who needs it off switches it off.
-                log.warning("MIG stays on uuid=%s reason=%s", uuid, fault)
+        with _unless_gone(uuid, gone):
+            if not read(nvml, uuid).instances:
+                _set_mig_off(nvml, uuid)
+
+
+def _set_mig_off(nvml: Nvml, uuid: str) -> None:
+    with asking(f"switch MIG off on GPU {uuid}"):
+        mode = nvml.mig_mode(uuid)
+        if mode is None or not (mode.enabled or mode.pending):
+            return
+        try:
+            nvml.set_mig_mode(uuid, enabled=False)
+        except (InUseError, NotSupportedError, ResetRequiredError) as fault:
+            # A monitor may hold it for ever, and no pod should wait for that: who needs it off switches it off.
+            log.warning("MIG stays on uuid=%s reason=%s", uuid, fault)
+
+
+@contextmanager
+def _unless_gone(uuid: str, gone: dict[str, GpuGoneError]) -> Iterator[None]:
+    """Note a GPU that turns out to be gone, and go on with the others."""
+    try:
+        yield
+    except GpuGoneError as fault:
+        gone.setdefault(uuid, fault)
 
 
 @contextmanager

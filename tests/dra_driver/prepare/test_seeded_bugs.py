@@ -105,7 +105,7 @@ def every_mig_device_is_ours(patch: Patch) -> None:
 def mig_goes_off_when_a_gpu_is_empty(patch: Patch) -> None:
     """MIG is switched off with the last device, whoever switched it on (NVIDIA #883)."""
 
-    def switch_off(nvml: Any, record: Any, others: Any) -> None:
+    def switch_off(nvml: Any, record: Any, *_: Any) -> None:
         for intent in record.devices:
             pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByUUID(intent.gpu_uuid), 0)
 
