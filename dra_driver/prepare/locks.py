@@ -20,8 +20,9 @@ from dra_driver.prepare.disk import disk
 from dra_driver.prepare.effects import Caller
 
 CLAIM_LOCKS = 64
-PATIENCE_S = 30.0
-"""Less than the kubelet waits for an answer (45 s), so that it is told why."""
+PATIENCE_S = 20.0
+"""For a claim, and again for all of its GPUs: together less than the kubelet waits for an answer (45 s), so that it is
+told why."""
 _GONE_CHECK_S = 0.25
 _POLL_S = (0.001, 0.05)
 
@@ -42,24 +43,27 @@ class Locks:
     @contextmanager
     def claim(self, uid: str, caller: Caller) -> Iterator[None]:
         """Hold the lock of a claim; some claims share one. Raises RetryableError, CancelledError."""
-        with self._hold(f"claim-{zlib.crc32(uid.encode()) % CLAIM_LOCKS:02d}", caller):
+        with self._hold(f"claim-{zlib.crc32(uid.encode()) % CLAIM_LOCKS:02d}", caller, self._until()):
             yield
 
     @contextmanager
     def gpus(self, uuids: Iterable[str], caller: Caller) -> Iterator[None]:
         """Hold the locks of GPUs. Raises RetryableError, CancelledError."""
+        until = self._until()
         with ExitStack() as held:
             for uuid in sorted(set(uuids)):
-                held.enter_context(self._hold(f"gpu-{uuid}", caller))
+                held.enter_context(self._hold(f"gpu-{uuid}", caller, until))
             yield
 
+    def _until(self) -> float:
+        return self._clock() + self._patience_s
+
     @contextmanager
-    def _hold(self, name: str, caller: Caller) -> Iterator[None]:
+    def _hold(self, name: str, caller: Caller, until: float) -> Iterator[None]:
         with self._guard:
             lock = self._locks.get(name)
             if lock is None:
                 lock = self._locks[name] = _Lock(self._folder / f"{name}.lock")
-        until = self._clock() + self._patience_s
         lock.acquire(caller, until, self._clock)
         try:
             yield

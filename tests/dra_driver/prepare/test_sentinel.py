@@ -9,7 +9,7 @@ import pytest
 
 from dra_driver.errors import CancelledError, HeldError, RetryableError
 from dra_driver.prepare.effects import Patient
-from dra_driver.prepare.locks import Locks
+from dra_driver.prepare.locks import PATIENCE_S, Locks
 from dra_driver.prepare.resolve import claim_ref
 from dra_driver.prepare.sentinel import Finding, Found, Sentinel
 from dra_driver.prepare.state import DeviceState
@@ -133,3 +133,18 @@ def test_a_lock_that_was_not_had_is_free_for_the_next(quick: Path) -> None:
         raise AssertionError("both have it")
     with ours.gpus(["GPU-a", "GPU-b"], PATIENT):
         pass
+
+
+def test_all_gpus_of_a_claim_are_waited_for_no_longer_than_one(quick: Path) -> None:
+    """Each had its own 30 s, and the claim before them: the kubelet, which waits 45 s, was never told why."""
+    asked: list[None] = []
+
+    def clock() -> float:
+        asked.append(None)
+        return 0.0 if len(asked) == 1 else 11.0 + (len(asked) > 5) * 1000
+
+    ours, theirs = Locks(quick, patience_s=10.0, clock=clock), Locks(quick)
+    with theirs.gpus(["GPU-b"], PATIENT), pytest.raises(RetryableError), ours.gpus(["GPU-a", "GPU-b"], PATIENT):
+        raise AssertionError("both have it")
+    assert len(asked) == 2
+    assert 2 * PATIENCE_S < 45
