@@ -55,7 +55,11 @@ class Journal:
         return None if decoded is None else decoded.record
 
     def put(self, record: Record) -> None:
-        """Write a record through to the disk. Raises RetryableError; the earlier one then still stands."""
+        """Write a record through to the disk. Raises RetryableError; the earlier one then still stands.
+
+        That one is replaced is not waited for: a power failure may bring the earlier one back, whole. It stems from an
+        earlier boot then, of which nothing is believed but that the claim is held.
+        """
         name = _name(record.claim.uid)
         with disk(f"write the record of claim {record.claim}"):
             earlier = None
@@ -64,7 +68,8 @@ class Journal:
             data = encode(record, None if earlier is None else earlier.raw)
             self._write_file(name + _UNFINISHED, data)
             os.replace(name + _UNFINISHED, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
-            os.fsync(self._handle)
+            if earlier is None:
+                os.fsync(self._handle)
 
     def remove(self, uid: str) -> None:
         """Remove the record of a claim, if there is one.
