@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from dra_driver.assemble import NodeSide
 from dra_driver.nvml.binding import PynvmlNvml
@@ -24,17 +25,21 @@ class Real:
     world: World
     twin: Twin
     side: NodeSide
+    roots: Roots
 
     def instances(self) -> int:
         """GPU instances on the machine."""
         return sum(len(gpu.instances) for gpu in self.twin.state.gpus)
 
     def cdi_files(self) -> int:
-        return len(list((self.world.root / "var-run-cdi").glob("*.json")))
+        return len(list(self.roots.cdi.glob("*.json")))
 
 
 @contextmanager
-def real_world(api_of_kubelet: Api = V1, machine: str = H100) -> Iterator[Real]:
+def real_world(
+    api_of_kubelet: Api = V1, machine: str = H100, *, state: Path | None = None, cdi: Path | None = None
+) -> Iterator[Real]:
+    """Make it; `state` and `cdi` are folders on other file systems for what the driver writes."""
     with new_world(api_of_kubelet) as world:
         twin = Twin.create(world.root / "twin", machine, node=NODE)
         host = world.root / "host"
@@ -44,9 +49,9 @@ def real_world(api_of_kubelet: Api = V1, machine: str = H100) -> Iterator[Real]:
             dev_root=host,
             proc=host / "proc",
             sys=host / "sys",
-            cdi=world.root / "var-run-cdi",
+            cdi=cdi or world.root / "var-run-cdi",
             kubelet=world.root,
-            state=world.roots.state,
+            state=state or world.roots.state,
         )
         with twin.install():
             nvml = PynvmlNvml()
@@ -54,6 +59,6 @@ def real_world(api_of_kubelet: Api = V1, machine: str = H100) -> Iterator[Real]:
                 side = NodeSide.make(Settings(node=NODE, roots=roots), nvml)
                 side.inspection.look()
                 world.preparer = side.state
-                yield Real(world, twin, side)
+                yield Real(world, twin, side, roots)
             finally:
                 nvml.close()
