@@ -1,9 +1,12 @@
 """Faults, events, lost GPUs, old drivers, virtual machines: what the driver must live with, on demand."""
 
 import os
+import resource
 import threading
 import time
+from contextlib import ExitStack
 from ctypes import byref, c_uint
+from pathlib import Path
 
 import pynvml
 import pytest
@@ -215,3 +218,18 @@ def test_minors_are_those_of_the_device_nodes(tmp_path):
         pynvml.nvmlInit()
         assert [pynvml.nvmlDeviceGetMinorNumber(gpu(at)) for at in range(4)] == [5, 0, 2, 1]
     assert {path.name for path in (tmp_path / "host/dev").glob("nvidia[0-9]")} == {f"nvidia{at}" for at in (0, 1, 2, 5)}
+
+
+def test_events_come_to_programs_with_many_open_files(h100):
+    """select() refuses descriptors beyond 1023, and a driver's health monitoring then saw nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    with Path(os.devnull).open() as nothing, ExitStack() as taken:
+        for _ in range(1024):
+            taken.callback(os.close, os.dup(nothing.fileno()))
+        events = watch(3)
+        h100.xid(3, 79)
+        assert pynvml.nvmlEventSetWait_v2(events, 5000).eventData == 79
+        with pytest.raises(pynvml.NVMLError_Timeout):
+            pynvml.nvmlEventSetWait_v2(events, 20)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
