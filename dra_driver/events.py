@@ -131,8 +131,9 @@ class SliceReports:
 class HealthReports:
     """Tells of GPUs that fall ill, and of those that are well again."""
 
-    def __init__(self, events: DriverEvents, board: HealthBoard) -> None:
-        self._events, self._board = events, board
+    def __init__(self, events: DriverEvents, board: HealthBoard, *, refresh_s: float = 5.0) -> None:
+        """Keep who is told and what is looked at, also every `refresh_s`: silence comes with time alone."""
+        self._events, self._board, self._refresh_s = events, board, refresh_s
         self._wrong: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -149,7 +150,9 @@ class HealthReports:
             while True:
                 changed.clear()
                 self.look()
-                await changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._refresh_s):
+                        await changed.wait()
         finally:
             end()
 

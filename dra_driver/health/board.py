@@ -16,6 +16,7 @@ from dra_driver.publish.taints import DeviceTaint, Taints
 
 STALE_S = 30.0
 """After so long without an answer of NVML the health of a GPU is unknown, and nothing new is put on it."""
+SILENT = "NVML has not answered for 30 s; look at the node's kernel log, a reboot may be needed"
 UNKNOWN = GpuHealth()
 
 
@@ -72,13 +73,17 @@ class HealthBoard:
             return [self._told(uuid, device) for uuid, device in self._each()]
 
     def wrong(self) -> Mapping[str, str]:
-        """Return what is wrong with each GPU that something is wrong with, for people; keys name the GPU."""
+        """Return what is wrong with each GPU that something is wrong with, for people; keys name the GPU.
+
+        As of now: silence becomes wrong without being told.
+        """
+        oldest_s = self._wall() - STALE_S
         with self._lock:
             texts = {
-                uuid: "; ".join(dict.fromkeys(each.text for each in found.faults))
+                uuid: [*(each.text for each in found.faults), *([SILENT] if found.checked_s < oldest_s else ())]
                 for uuid, found in self._health.items()
             }
-            return {uuid: text for uuid, text in texts.items() if text}
+        return {uuid: "; ".join(dict.fromkeys(text)) for uuid, text in texts.items() if text}
 
     def taints(self) -> Taints:
         """Return the taints of the devices that have any, as of now: silence becomes a taint without being told."""

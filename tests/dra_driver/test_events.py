@@ -9,7 +9,7 @@ import pytest
 
 from dra_driver.errors import HeldError
 from dra_driver.events import ClaimReports, DriverEvents, FindingReports, HealthReports, SliceReports
-from dra_driver.health.board import HealthBoard
+from dra_driver.health.board import SILENT, STALE_S, HealthBoard
 from dra_driver.health.judge import after_look
 from dra_driver.health.model import GpuHealth, Look
 from dra_driver.metrics import Metrics
@@ -27,7 +27,14 @@ NODE = "node-of-events"
 CREATED_S = 10.0
 
 
-def told(testbed: Testbed, about: str, tell: Callable[[DriverEvents], None], count: int, namespace: str) -> list[str]:
+def told(
+    testbed: Testbed,
+    about: str,
+    tell: Callable[[DriverEvents], None],
+    count: int,
+    namespace: str,
+    node_name: str = NODE,
+) -> list[str]:
     """Let someone tell, and return `Type Reason: message` of the events about an object, by its UID."""
 
     def listed() -> list[str]:
@@ -36,7 +43,7 @@ def told(testbed: Testbed, about: str, tell: Callable[[DriverEvents], None], cou
 
     async def go() -> list[str]:
         async with ApiClient(Access(testbed.control_plane.kubeconfig)) as client:
-            events = DriverEvents(client, NODE)
+            events = DriverEvents(client, node_name)
             writing = asyncio.create_task(events.run())
             tell(events)
             async with asyncio.timeout(CREATED_S):
@@ -54,7 +61,7 @@ def test_the_node_tells_what_is_not_published_and_which_gpus_are_ill(
     """Health is in the log too, once: events are gone after an hour."""
     caplog.set_level("INFO", "dra_driver.events")
     metrics = Metrics()
-    board = HealthBoard()
+    board = HealthBoard(wall=lambda: 0.0)
     board.show(node(gpu(None)))
     ill = after_look(GpuHealth(), Look(lost=True), 0.0)
 
@@ -81,6 +88,25 @@ def test_the_node_tells_what_is_not_published_and_which_gpus_are_ill(
         "gpu unhealthy uuid=GPU-1: the GPU does not answer; look at the node's kernel log",
         "gpu well again uuid=GPU-1",
     ]
+
+
+def test_a_gpu_that_has_fallen_silent_is_told_without_a_change(testbed: Testbed) -> None:
+    """A call of NVML that hangs changes nothing on the board; the devices are tainted all the same."""
+    now_s = 0.0
+    board = HealthBoard(wall=lambda: now_s)
+    board.show(node(gpu(None)))
+    following: list[asyncio.Task[None]] = []
+
+    def tell(events: DriverEvents) -> None:
+        nonlocal now_s
+        board.report({"GPU-1": GpuHealth()})
+        reports = HealthReports(events, board, refresh_s=0.01)
+        reports.look()
+        following.append(asyncio.create_task(reports.run()))
+        now_s = STALE_S + 1
+
+    name = "silent-node"
+    assert told(testbed, name, tell, 1, "default", name) == [f"Warning GPUUnhealthy: GPU-1: {SILENT}"]
 
 
 def test_a_refused_claim_tells_why_once_however_often_it_is_tried(testbed: Testbed) -> None:
