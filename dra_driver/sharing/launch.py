@@ -85,13 +85,13 @@ def _enter(root: str, binds: Sequence[tuple[str, str]]) -> None:
             Path(there).mkdir()
         _check(libc.mount(os.fsencode(folder), os.fsencode(there), None, MS_BIND, None), f"mount {folder} on {there}")
     if root != "/":
-        os.chroot(root)
+        _check(libc.chroot(os.fsencode(root)), f"have {root} as the root", "SYS_CHROOT")
         os.chdir("/")
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, what: str, capability: str = "SYS_ADMIN") -> None:
     if result != 0:
-        sys.exit(f"cannot {what}: {os.strerror(ctypes.get_errno())}; the driver must be root with CAP_SYS_ADMIN")
+        sys.exit(f"cannot {what}: {os.strerror(ctypes.get_errno())}; the driver must be root with CAP_{capability}")
 
 
 if __name__ == "__main__":

@@ -76,5 +76,19 @@ def test_nvidias_programs_run_with_the_hosts_root(confined: list[str], tmp_path:
     assert said([*confined, sys.executable, "-IS", str(launch.__file__), json.dumps(spec)]) == "at home"
 
 
+@pytest.mark.parametrize(
+    ("missing", "problem"), [("sys_chroot", "have {root} as the root"), ("sys_admin", "have mounts of its own")]
+)
+def test_a_capability_that_is_missing_is_named(missing: str, problem: str, tmp_path: Path) -> None:
+    assert SETPRIV is not None
+    left = f"--bounding-set=-{missing}"
+    spec: launch.Spec = {"program": ["/bin/sh"], "root": str(tmp_path), "binds": []}
+    (tmp_path / "tmp").mkdir()
+    words = [SETPRIV, left, f"--inh-caps=-{missing}", sys.executable, "-IS", str(launch.__file__), json.dumps(spec)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    expected = f"cannot {problem.format(root=tmp_path)}: Operation not permitted; the driver must be root with CAP_"
+    assert done.stderr.strip() == expected + missing.upper()
+
+
 def test_processes_of_other_users_are_made_and_ended(confined: list[str]) -> None:
     assert said([*confined, sys.executable, "-IS", "-c", SERVER]) == "-9"
