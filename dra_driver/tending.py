@@ -72,6 +72,9 @@ class Tending:
             except DeviceError as error:
                 log.warning("check failed, to be tried again: %s", error)
                 continue
+            except Exception:  # a surprise of one check must not end the driver of all claims
+                log.exception("check failed, to be tried again")
+                continue
             self._tell(found)
 
     def _tell(self, found: Sequence[Found]) -> None:

@@ -7,6 +7,7 @@ its GPUs (`locks`).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -20,6 +21,8 @@ from dra_driver.prepare.codec import MAX_BYTES, CorruptError, Decoded, decode, e
 from dra_driver.prepare.disk import disk
 from dra_driver.prepare.model import Record
 
+_OF_THE_FILE = (errno.EIO, errno.ELOOP)
+"""What is wrong with one file alone: its claim is rebuilt, the others go on."""
 _SUFFIX = ".json"
 _UNFINISHED = ".part"
 _UID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -135,10 +138,14 @@ class Journal:
         with disk(f"read {name}"):
             try:
                 handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
+                with os.fdopen(handle, "rb") as file:
+                    data = file.read(MAX_BYTES + 1)
             except FileNotFoundError:
                 return None
-            with os.fdopen(handle, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
+            except OSError as fault:
+                if fault.errno in _OF_THE_FILE:
+                    raise CorruptError(f"cannot be read: {fault.strerror}") from fault
+                raise
         with self._guard:
             known = self._known.get(name)
         if known is not None and known[0] == data:

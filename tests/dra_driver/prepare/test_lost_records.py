@@ -84,3 +84,17 @@ def test_a_lost_record_of_a_claim_that_moved_on_does_not_block_the_node(host: Si
         state.unprepare(claim_ref(moved), PATIENT)
     state.prepare(claim("comer", "gpu-0"), PATIENT)
     state.unprepare(claim_ref(other), PATIENT)
+
+
+def test_a_record_whose_file_cannot_be_read_at_all_is_rebuilt_and_blocks_no_other(host: Site) -> None:
+    """A bad sector, or here a link in its place: every call of the node was refused as long as it was there."""
+    state, tenant = host.start(), claim("tenant", "gpu-0")
+    before = state.prepare(tenant, PATIENT)
+    path = host.state / f"claims/{tenant.metadata.uid}.json"
+    path.rename(host.state / "elsewhere")
+    path.symlink_to(host.state / "elsewhere")
+    with pytest.raises(RetryableError, match="cannot be read"):
+        state.prepare(claim("other", "gpu-1"), PATIENT)
+    assert list(recover(state, None).rebuilt) == [tenant.metadata.uid]
+    assert state.prepare(tenant, PATIENT) == before
+    assert state.prepare(claim("other", "gpu-1"), PATIENT)
