@@ -82,7 +82,7 @@ def test_a_claim_from_a_template_goes_when_its_pod_is_done(h100: Box, bed: Bed) 
 
     wait_for("no claim", gone, timeout_s=RUN_S)
     assert bed.api.get(pod)["status"]["phase"] == "Succeeded"
-    assert prepared(h100) == set()
+    wait_for("the device to be free", lambda: not prepared(h100) or NotYet(str(prepared(h100))), timeout_s=RUN_S)
 
 
 def test_five_pods_share_a_claim_and_end_in_any_order(h100: Box, bed: Bed) -> None:
