@@ -92,7 +92,7 @@ def test_five_pods_share_a_claim_and_end_in_any_order(h100: Box, bed: Bed) -> No
     for pod in pods.values():
         bed.api.create(pod)
     views = [h100.view(pod, "main") for pod in pods.values()]
-    assert all(view.devices == views[0].devices for view in views)
+    assert all((view.devices, view.nodes) == (views[0].devices, views[0].nodes) for view in views)
     assert sum(len(gpu.instances) for gpu in h100.twin.state.gpus) == 1
     for name in ("user-3", "user-0", "user-4", "user-1"):
         bed.api.delete(pods[name])

@@ -88,19 +88,6 @@ def test_shares_of_one_gpu(h100: Box, bed: Bed, kind: str) -> None:
     assert {name.removeprefix("CUDA_MPS_") for name in limits} >= wanted
 
 
-def test_pods_that_share_a_claim_have_the_same_device(h100: Box, bed: Bed) -> None:
-    bed.create(claim(bed.namespace, "common", request("gpu", "gpu")))
-    pods = [h100.probing(bed.namespace, f"user-{number}", {"gpu": "common"}, uses("main")) for number in range(3)]
-    views = [h100.run(bed, pod)["main"] for pod in pods]
-    assert views[0].nodes == views[1].nodes == views[2].nodes
-    for pod in pods[:2]:
-        bed.api.delete(pod)
-        bed.api.wait_gone(pod)
-    assert h100.records(), "the claim is prepared as long as any pod uses it"
-    bed.remove_workload()
-    assert not h100.records()
-
-
 def test_containers_get_the_requests_that_they_name(h100: Box, bed: Bed) -> None:
     bed.create(claim(bed.namespace, "two", request("a", "gpu"), request("b", "gpu")))
     pod = h100.probing(
