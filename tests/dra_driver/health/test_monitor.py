@@ -142,6 +142,9 @@ def test_a_lost_gpu_makes_nobody_ask_again_and_again(tmp_path: Path) -> None:
     with rigged(tmp_path, watching=replace(QUICK, first_fault_s=PATIENCE_S, most_fault_s=PATIENCE_S)) as rig:
         rig.twin.lose(0)
         rig.until("the loss", lambda: rig.keys("gpu-0") == ["lost="])
+        # What happens while the others are registered anew comes as no event; their looks would find it.
+        waits = rig.library.calls["nvmlEventSetWait_v2"]
+        rig.until("the others watched", lambda: rig.library.calls["nvmlEventSetWait_v2"] > waits + 1)
         rig.twin.xid(1, 95, recovery_action=1)
         rig.until("an event of another", lambda: "xid=95" in rig.keys("gpu-1"))
         before = rig.library.calls["nvmlEventSetWait_v2"]
