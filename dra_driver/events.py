@@ -6,13 +6,13 @@ Who tells never waits: events are written one after another by `run`. What canno
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dra_driver.changes import change, changes
 from dra_driver.errors import DeviceError
 from dra_driver.health.board import HealthBoard
 from dra_driver.metrics import Metrics
@@ -138,23 +138,11 @@ class HealthReports:
 
     async def run(self) -> None:
         """Follow the board until cancelled."""
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(changed.set)
-
-        end = self._board.subscribe(tell)
-        try:
+        with changes(self._board) as changed:
             while True:
                 changed.clear()
                 self.look()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._refresh_s):
-                        await changed.wait()
-        finally:
-            end()
+                await change(changed, self._refresh_s)
 
     def look(self) -> None:
         """Tell what is new on the board."""

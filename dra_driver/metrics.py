@@ -23,7 +23,8 @@ from dra_driver.prepare.model import Record
 from dra_driver.prepare.sentinel import Finding, Found
 from dra_driver.publish.features import EVERYTHING, Features
 from dra_driver.publish.taints import NO_TAINTS, Taints
-from kube.labels import FAST_S, Bounded, resource_of
+from kube.apimetrics import ApiMetrics
+from kube.labels import FAST_S, Bounded
 
 WHOLE, MIG = "gpu", "mig"
 
@@ -56,19 +57,7 @@ class Metrics:
         self._xids = self._counter("xids_total", "XIDs, those of applications included.", "xid")
         self._nvml = self._counter("nvml_failures_total", "Calls of NVML that failed in health monitoring.", "call")
         self._findings = self._gauge("findings", "What the last check of the node found wrong.", "kind")
-        self._api_s = Histogram(
-            "dovetail_api_duration_seconds",
-            "Time of requests to kube-apiserver.",
-            ["verb"],
-            buckets=FAST_S,
-            registry=self.registry,
-        )
-        self._api = Counter(
-            "dovetail_api_requests_total",
-            "Requests to kube-apiserver by HTTP status; 0 where none came.",
-            ["verb", "resource", "code"],
-            registry=self.registry,
-        )
+        self.called = ApiMetrics(self.registry).called
         self.features(EVERYTHING)
         self.found(())
         self.registry.register(_OnDemand(gauges or Gauges()))
@@ -113,11 +102,6 @@ class Metrics:
         kinds = Count(each.kind for each in findings)
         for kind in Finding:
             self._findings.labels(kind).set(kinds[kind])
-
-    def called(self, method: str, path: str, code: int, seconds: float) -> None:
-        """Count a request to the API server, by HTTP method and path (`ApiClient.watch_calls`)."""
-        self._api_s.labels(method.lower()).observe(seconds)
-        self._api.labels(method.lower(), resource_of(path), self._bounded.value(str(code))).inc()
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

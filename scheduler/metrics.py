@@ -15,7 +15,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from kube.labels import FAST_S, Bounded, resource_of
+from kube.apimetrics import ApiMetrics
+from kube.labels import FAST_S, Bounded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +66,7 @@ class Metrics:
         self._decisions = Counter(
             "dovetail_decisions_total", "Decisions of filter.", ["outcome", "reason"], registry=self.registry
         )
-        self._api_s = Histogram(
-            "dovetail_api_duration_seconds",
-            "Time of requests to kube-apiserver.",
-            ["verb"],
-            buckets=FAST_S,
-            registry=self.registry,
-        )
-        self._api = Counter(
-            "dovetail_api_requests_total",
-            "Requests to kube-apiserver by HTTP status; 0 where none came.",
-            ["verb", "resource", "code"],
-            registry=self.registry,
-        )
+        self.called = ApiMetrics(self.registry).called
         self.registry.register(_OnDemand(gauges or Gauges()))
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -90,15 +79,6 @@ class Metrics:
     def decided(self, outcome: str, reason: str = "") -> None:
         """Count a decision: `placed`, `passed` (asks for no device), `rejected` with its reason, or `error`."""
         self._decisions.labels(outcome, self._reasons.value(reason)).inc()
-
-    def called(self, method: str, path: str, code: int, seconds: float) -> None:
-        """Count a request to the API server, by HTTP method and path."""
-        self.api_called(method.lower(), resource_of(path), code, seconds)
-
-    def api_called(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Count a request to the API server; `resource` is a plural, with `/subresource`."""
-        self._api_s.labels(verb).observe(seconds)
-        self._api.labels(verb, resource, str(code)).inc()
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
+from dra_driver.changes import changes
 from dra_driver.plugin.ports import DeviceHealth, Health, HealthSource
 
 KEEP_S = 30
@@ -28,22 +28,12 @@ class HealthFeed:
 
     async def lists(self) -> AsyncGenerator[Sequence[DeviceHealth], None]:
         """Yield complete lists. What was not checked for `keep_s` is unknown: a source that hangs proves no health."""
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop has ended; nobody is left to tell.
-                loop.call_soon_threadsafe(changed.set)
-
-        end = self.source.subscribe(tell)
-        try:
+        with changes(self.source) as changed:
             while not self.closing.is_set():
                 changed.clear()
                 yield [_believed(each, time.time(), self.keep_s) for each in self.source.devices()]
                 await _first((self.closing,), PAUSE_S)
                 await _first((self.closing, changed), self.refresh_s)
-        finally:
-            end()
 
 
 async def _first(events: Sequence[asyncio.Event], timeout_s: float) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Collection
 from dataclasses import replace
 
+from dra_driver.changes import change, changes
 from dra_driver.health.board import HealthBoard
 from dra_driver.inventory import Gpu, NodeGpus
 from dra_driver.publish.slices import resource_slices
@@ -38,25 +37,13 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish and follow the health until cancelled."""
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-
-        def tell() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(changed.set)
-
-        end = self._board.subscribe(tell)
-        try:
+        with changes(self._board) as changed:
             self._begun = self._board.looked
             while True:
                 changed.clear()
                 self._want()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._refresh_s):
-                        await changed.wait()
+                await change(changed, self._refresh_s)
                 self._begun = self._begun or self._board.looked or not changed.is_set()
-        finally:
-            end()
 
     def _want(self) -> None:
         node = self._node

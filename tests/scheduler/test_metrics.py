@@ -26,7 +26,7 @@ def test_hi12_a_hundred_thousand_pods_make_no_more_series_than_a_few() -> None:
     for pod in range(100_000):
         metrics.decided("rejected", f"pod-{pod} does not fit")
         metrics.answered("filter", 200, 0.001 * (pod % 7))
-        metrics.api_called("update", "resourceclaims/status", 200 + pod % 5, 0.01)
+        metrics.called("PUT", "/apis/resource.k8s.io/v1/namespaces/ns/resourceclaims/a/status", 200 + pod % 5, 0.01)
     assert len(samples(metrics)) <= 2_000
 
 
@@ -36,12 +36,12 @@ def test_decisions_latencies_and_writes_are_counted() -> None:
     metrics.decided("rejected", "no-gpu")
     metrics.decided("rejected", "no-gpu")
     metrics.answered("filter", 200, 0.003)
-    metrics.api_called("update", "resourceclaims/status", 409, 0.02)
+    metrics.called("PUT", "/apis/resource.k8s.io/v1/namespaces/ns/resourceclaims/a/status", 409, 0.02)
     found = samples(metrics)
     assert found["dovetail_decisions_total", (("outcome", "rejected"), ("reason", "no-gpu"))] == 2
     assert found["dovetail_extender_duration_seconds_bucket", (("le", "0.004"), ("verb", "filter"))] == 1
     assert found["dovetail_extender_duration_seconds_bucket", (("le", "0.002"), ("verb", "filter"))] == 0
-    of_write = (("code", "409"), ("resource", "resourceclaims/status"), ("verb", "update"))
+    of_write = (("code", "409"), ("resource", "resourceclaims/status"), ("verb", "put"))
     assert found["dovetail_api_requests_total", of_write] == 1
 
 
