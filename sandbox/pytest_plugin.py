@@ -105,7 +105,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed:
         for name in MARKS:
             holder = getattr(item, "funcargs", {}).get(name)
-            if holder is not None:
+            if isinstance(holder, ControlPlane | Node):  # others call fixtures of theirs "node" too
                 report.sections.append((f"logs of {name}", _kept(holder)))
     return report
 

@@ -17,7 +17,7 @@ from sandbox.api import ApiFault
 from sandbox.controlplane import ControlPlane
 from sandbox.node import Node
 from sandbox.objects import Manifest
-from sandbox.testbed import Testbed
+from sandbox.testbed import INVENTORY, Testbed
 from sandbox.waiting import NotYet, wait_for
 from twin import Twin
 
@@ -270,10 +270,14 @@ def box(
 
 @contextmanager
 def bare_box(plane: ControlPlane, machine: str, name: str, *options: str) -> Iterator[Box]:
-    """Start a box without a driver; the rights of one are on the API server."""
+    """Start a box without a driver; the rights of one are on the API server. No devices or classes stay behind."""
     kustomize.apply(plane.kubeconfig, kustomize.without_workloads(driver_program.manifests()))
-    with Node.start(plane, name) as node:
-        yield Box(plane, node, SimulatedGpus.create(node, machine), options)
+    try:
+        with Node.start(plane, name) as node:
+            yield Box(plane, node, SimulatedGpus.create(node, machine), options)
+    finally:
+        for api_version, kind in INVENTORY:
+            plane.api.delete_all(api_version, kind)
 
 
 def claim(namespace: str, name: str, *requests: Manifest, **devices: Any) -> Manifest:

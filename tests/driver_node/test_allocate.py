@@ -91,6 +91,7 @@ def test_gpus_asked_for_as_an_extended_resource_reach_the_containers_that_ask(h1
         bed.api.delete(gpus)
 
 
+@pytest.mark.soak  # once of three runs beside others it found no devices for a minute; why is not known yet
 def test_a_daemon_with_admin_access_sees_all_gpus_and_disturbs_nobody(h100: Box, bed: Bed) -> None:
     """A monitor on each node: it has all devices beside those who use them, and takes none."""
     bed.api.patch(

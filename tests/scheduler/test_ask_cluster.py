@@ -97,7 +97,8 @@ def test_what_fit_says_of_a_snapshot_is_what_the_scheduler_does(
     assert from_server.pop("promised") == []
     assert from_server == from_file
     assert {each["kind"] for each in from_file["nearest"]} == {"count"}
-    assert len(from_file["reasons"]) == 2
+    ours_alone = {node: each for node, each in from_file["reasons"].items() if node.startswith(MACHINE)}
+    assert len(ours_alone) == 2, "and it may be that a real node of other tests is there"
     placed = told("explain", "pod", f"{space}/p-two", "--server", ours.extender.url, "-o", "json")
     assert placed["why"]["chosen"]["node"] == placed["node"] == placed["bound"]
     assert placed["why"]["second"]["node"] != placed["node"]
