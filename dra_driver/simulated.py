@@ -10,14 +10,13 @@ from topology.catalog import mig_for_product
 from topology.facts import LinkKind, Machine
 from topology.modes import MigMode, Sharing, ways_to_share
 from topology.nics import nearest_nics
+from topology.pcie import pci_address, pcie_root
 
 DRIVER_VERSION = "580.105.08"
 CUDA_DRIVER_VERSION = "13.0"
 """The driver of the captures from which machine files were made, and the CUDA version it brings."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "gpu.dovetail.dev")
-_SAME_ROOT = ("X", "PIX", "PXB", "PHB")
-"""Distances that do not leave a host bridge."""
 
 
 def simulated_gpus(
@@ -33,14 +32,11 @@ def simulated_gpus(
     placements are unknown are not partitioned, whatever `mig_mode` says. Machine files know no root complexes: GPUs
     that are no farther apart than a host bridge get one, named after the first of them.
     """
-    addresses = [_pci_address(machine, index) for index in range(machine.gpu_count)]
-    gpus = tuple(_gpu(machine, node, index, addresses, mig_mode, tuple(sharing)) for index in range(machine.gpu_count))
+    gpus = tuple(_gpu(machine, node, index, mig_mode, tuple(sharing)) for index in range(machine.gpu_count))
     return NodeGpus(node=node, driver_version=DRIVER_VERSION, cuda_driver_version=CUDA_DRIVER_VERSION, gpus=gpus)
 
 
-def _gpu(
-    machine: Machine, node: str, index: int, addresses: list[str], mig_mode: MigMode, sharing: tuple[Sharing, ...]
-) -> Gpu:
+def _gpu(machine: Machine, node: str, index: int, mig_mode: MigMode, sharing: tuple[Sharing, ...]) -> Gpu:
     facts, device, links = machine.gpu, machine.devices[index], machine.nvlink
     product = machine.product(index)
     geometry = mig_for_product(product)
@@ -49,7 +45,6 @@ def _gpu(
     linked = any(row)
     switched = links.kind is LinkKind.NVSWITCH
     levels, nearest = machine.pcie.levels[index], nearest_nics(machine, index)
-    first_of_root = next(at for at, level in enumerate(levels) if level in _SAME_ROOT)
     return Gpu(
         index=index,
         minor=index,
@@ -59,8 +54,8 @@ def _gpu(
         architecture=facts.architecture,
         cuda_compute_capability=facts.compute_capability,
         multiprocessors=facts.sm_count,
-        pci_address=addresses[index],
-        pcie_root="pci" + addresses[first_of_root].rpartition(":")[0],
+        pci_address=pci_address(machine, index),
+        pcie_root=pcie_root(machine, index),
         pcie_levels=levels,
         numa_node=device.numa_node if device.numa_node >= 0 else None,
         nics=nearest.names,
@@ -74,12 +69,3 @@ def _gpu(
         mig_mode=mig_mode if mig is not None else MigMode.DISABLED,
         sharing=ways_to_share(sharing, facts.compute_capability),
     )
-
-
-def _pci_address(machine: Machine, index: int) -> str:
-    """Return the address as sysfs writes it (four digits of domain, lower case), one made up where none is known."""
-    known = machine.devices[index].pci_bus_id
-    if known is None:
-        return f"0000:{0x10 * (index + 1) % 0x100:02x}:00.0"
-    domain, _, rest = known.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from topology.catalog import mig_for_product
 from topology.facts import LinkKind, Machine
+from topology.pcie import pci_address, pcie_root
 from twin.codes import NVLINK_VERSIONS, Remote
 from twin.facts import GpuFacts, Link, MachineFacts
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "gpu.dovetail.dev")
-_SAME_ROOT = ("X", "PIX", "PXB", "PHB")
 _CORES_PER_SM = {"8.6": 128, "8.9": 128, "9.0": 128, "10.0": 128, "10.3": 128, "12.0": 128}
 _SWITCH_BUS = 0xC0
 UNREADABLE_BUS_ID = "ffffffff:ff:ff.0"
@@ -27,7 +27,7 @@ def machine_facts(machine: Machine, node: str, minors: Sequence[int] = ()) -> Ma
     links = machine.nvlink
     generation = NVLINK_VERSIONS.get(links.generation or 0, 0)
     rate = links.nvml_link_speed_mbps or round(links.gbyte_s_per_link_per_direction * 1000)
-    addresses = tuple(_pci_address(machine, index) for index in range(machine.gpu_count))
+    addresses = tuple(pci_address(machine, index) for index in range(machine.gpu_count))
     return MachineFacts(
         id=machine.id,
         node=node,
@@ -44,7 +44,6 @@ def _gpu(machine: Machine, node: str, index: int, minor: int, addresses: tuple[s
     product = machine.product(index)
     geometry = mig_for_product(product)
     levels = machine.pcie.levels[index]
-    root = next(at for at, level in enumerate(levels) if level in _SAME_ROOT)
     per_sm = _CORES_PER_SM.get(facts.compute_capability, 64)
     return GpuFacts(
         index=index,
@@ -58,7 +57,7 @@ def _gpu(machine: Machine, node: str, index: int, minor: int, addresses: tuple[s
         cores=facts.sm_count * per_sm if facts.sm_count else None,
         pci_address=addresses[index],
         pci_device_id=int(facts.pci_device_id or "0x0", 16) << 16 | 0x10DE,
-        pcie_root="pci" + addresses[root].rpartition(":")[0],
+        pcie_root=pcie_root(machine, index),
         numa_node=device.numa_node,
         cpu_affinity=device.cpu_affinity or "",
         module_id=device.module_id,
@@ -80,14 +79,6 @@ def _links(machine: Machine, index: int, addresses: tuple[str, ...]) -> tuple[Li
     peers = [peer for peer, count in enumerate(row) for _ in range(count)]
     wired = [Link(remote=Remote.GPU, peer=peer, address=addresses[peer]) for peer in peers]
     return (*wired, *(Link(remote=Remote.NPU, address="0004:00:00.0") for _ in range(facts.links_to_cpu_per_gpu)))
-
-
-def _pci_address(machine: Machine, index: int) -> str:
-    known = machine.devices[index].pci_bus_id
-    if known is None:
-        return f"0000:{0x10 * (index + 1) % 0x100:02x}:00.0"
-    domain, _, rest = known.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"
 
 
 def _brand(product: str) -> int:
